@@ -1,0 +1,50 @@
+package blkfmt
+
+import (
+	"errors"
+	"fmt"
+)
+
+// MinDevice is the length in bytes of the smallest device that can be reamed.
+const MinDevice = 128<<20 + BlkSize
+
+// ArenaOverhead is what an arena takes beside its body: the header and its copy.
+const ArenaOverhead = 2 * BlkSize
+
+// ArenaUnused is what is never handed out at the end of each body, as in the reference.
+const ArenaUnused = 2 * BlkSize
+
+// ErrTooSmall says that a device is smaller than MinDevice.
+var ErrTooSmall = errors.New("ream: disk too small")
+
+// A Geometry is where ream puts the arenas of a device.
+type Geometry struct {
+	First  Addr  // header of the first arena
+	Count  int   // number of arenas
+	Size   int64 // bytes of each body
+	Backup Addr  // second superblock
+}
+
+// Stride is the distance in bytes from one arena's header to the next.
+func (g Geometry) Stride() int64 { return g.Size + ArenaOverhead }
+
+// Header returns the address of arena i's header.
+func (g Geometry) Header(i int) Addr { return g.First + Addr(int64(i)*g.Stride()) }
+
+// BackupAddr returns where the second superblock of a device of length bytes is. It is negative
+// for devices too short to have one.
+func BackupAddr(length int64) Addr { return Addr(length - length%BlkSize - BlkSize) }
+
+// ReamGeometry lays out a device of length bytes: one arena for each 4 TiB, at least 8 and at most
+// 32. It returns an error that wraps ErrTooSmall below MinDevice. Source: ream.
+func ReamGeometry(length int64) (Geometry, error) {
+	if length < MinDevice {
+		return Geometry{}, fmt.Errorf("%w: %d bytes, at least %d are needed", ErrTooSmall, length, int64(MinDevice))
+	}
+	space := length - length%BlkSize - 2*BlkSize
+	const per = 4 << 40
+	n := min(max((space+per-1)/per, 8), 32)
+	size := space / n
+	size -= size % BlkSize
+	return Geometry{First: BlkSize, Count: int(n), Size: size - ArenaOverhead, Backup: Addr(space + BlkSize)}, nil
+}
