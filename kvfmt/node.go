@@ -1,0 +1,340 @@
+package kvfmt
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"gefs9p/blkfmt"
+)
+
+// A Node is a view of the bytes of a leaf or pivot block.
+//
+//	leaf   type[2]=2 nval[2] valsz[2]                     table, free space, entries      6..16384
+//	pivot  type[2]=1 nval[2] valsz[2] nbuf[2] bufsz[2]    table, free space, children    10..8197
+//	                                                      table, free space, messages  8197..16384
+//
+// A table is of 2-byte offsets, sorted by key and counted from the table's own start; entries are
+// packed downwards from the end of their half. valsz and bufsz do not count the tables. Messages
+// with equal keys stand oldest first.
+//
+// The methods read fields without checks: a Node from disk must have passed CheckNode once.
+// Slices they return alias the block.
+type Node []byte
+
+const (
+	leafTab = blkfmt.LeafHdSize
+	pivTab  = blkfmt.PivHdSize
+	bufTab  = blkfmt.PivHdSize + blkfmt.PivSpc
+)
+
+// MaxEntries bounds the entries, and the messages, of a node.
+const MaxEntries = blkfmt.LeafSpc / 6
+
+// Leaf reports whether n is a leaf.
+func (n Node) Leaf() bool { return blkfmt.Type(binary.BigEndian.Uint16(n)) == blkfmt.Leaf }
+
+// Nval returns the number of entries of a leaf, of children of a pivot.
+func (n Node) Nval() int { return int(binary.BigEndian.Uint16(n[2:])) }
+
+// ValSize returns the bytes of the entries with their table slots.
+func (n Node) ValSize() int { return int(binary.BigEndian.Uint16(n[4:])) + 2*n.Nval() }
+
+// Nbuf returns the number of messages buffered in a pivot, 0 for a leaf.
+func (n Node) Nbuf() int {
+	if n.Leaf() {
+		return 0
+	}
+	return int(binary.BigEndian.Uint16(n[6:]))
+}
+
+// BufSize returns the bytes of the buffered messages with their table slots.
+func (n Node) BufSize() int {
+	if n.Leaf() {
+		return 0
+	}
+	return int(binary.BigEndian.Uint16(n[8:])) + 2*n.Nbuf()
+}
+
+// Fill returns the occupancy that the parent records: ValSize and BufSize.
+func (n Node) Fill() int { return n.ValSize() + n.BufSize() }
+
+func (n Node) tab() int {
+	if n.Leaf() {
+		return leafTab
+	}
+	return pivTab
+}
+
+// Val returns entry i: key and value of a leaf, key and ChildSize bytes of a pivot.
+func (n Node) Val(i int) (key, val []byte) {
+	tab := n.tab()
+	p := n[tab+int(binary.BigEndian.Uint16(n[tab+2*i:])):]
+	klen := int(binary.BigEndian.Uint16(p))
+	vlen := int(binary.BigEndian.Uint16(p[2+klen:]))
+	return p[2 : 2+klen : 2+klen], p[4+klen : 4+klen+vlen : 4+klen+vlen]
+}
+
+// Key returns the key of entry i.
+func (n Node) Key(i int) []byte {
+	tab := n.tab()
+	p := n[tab+int(binary.BigEndian.Uint16(n[tab+2*i:])):]
+	klen := int(binary.BigEndian.Uint16(p))
+	return p[2 : 2+klen : 2+klen]
+}
+
+// Child returns the pointer to child i of a pivot, and the fill recorded for it.
+func (n Node) Child(i int) (blkfmt.Bptr, int) {
+	_, v := n.Val(i)
+	return GetChild(v)
+}
+
+// GetChild decodes the value of a pivot's entry, of ChildSize bytes.
+func GetChild(v []byte) (blkfmt.Bptr, int) {
+	return blkfmt.GetPtr(v), int(binary.BigEndian.Uint16(v[blkfmt.PtrSize:]))
+}
+
+// Msg returns buffered message i of a pivot.
+func (n Node) Msg(i int) Msg {
+	p := n[bufTab+int(binary.BigEndian.Uint16(n[bufTab+2*i:])):]
+	klen := int(binary.BigEndian.Uint16(p[1:]))
+	vlen := int(binary.BigEndian.Uint16(p[3+klen:]))
+	return Msg{Op(p[0]), p[3 : 3+klen : 3+klen], p[5+klen : 5+klen+vlen : 5+klen+vlen]}
+}
+
+// Search returns the index of the entry with the key, and true; or that of the greatest entry
+// below it, -1 if there is none, and false.
+func (n Node) Search(key []byte) (int, bool) {
+	lo, hi := 0, n.Nval() // entries below lo are <= key, from hi on they are > key
+	for lo < hi {
+		m := int(uint(lo+hi) >> 1)
+		switch c := Compare(n.Key(m), key); {
+		case c == 0:
+			return m, true
+		case c < 0:
+			lo = m + 1
+		default:
+			hi = m
+		}
+	}
+	return lo - 1, false
+}
+
+// BufSearch returns the index of the first buffered message whose key is not below key; it is
+// Nbuf if there is none. The messages for key itself, if any, start there, oldest first.
+func (n Node) BufSearch(key []byte) int {
+	lo, hi := 0, n.Nbuf()
+	for lo < hi {
+		m := int(uint(lo+hi) >> 1)
+		if Compare(n.Msg(m).Key, key) < 0 {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	return lo
+}
+
+// FirstKey returns the least key of the node, whether it is an entry's or a message's: what a
+// parent must not exceed. It returns nil for an empty node.
+func (n Node) FirstKey() []byte {
+	var k []byte
+	if n.Nval() > 0 {
+		k = n.Key(0)
+	}
+	if n.Nbuf() > 0 {
+		if b := n.Msg(0).Key; k == nil || Compare(b, k) < 0 {
+			k = b
+		}
+	}
+	return k
+}
+
+// InitLeaf makes n, a whole block, an empty leaf. InitPivot makes it an empty pivot.
+func (n Node) InitLeaf() {
+	clear(n)
+	binary.BigEndian.PutUint16(n, uint16(blkfmt.Leaf))
+}
+
+// InitPivot makes n, a whole block, an empty pivot.
+func (n Node) InitPivot() {
+	clear(n)
+	binary.BigEndian.PutUint16(n, uint16(blkfmt.Pivot))
+}
+
+// AddVal appends an entry, whose key must be above those already there. It panics if there is no
+// room: sizes are the caller's to check.
+func (n Node) AddVal(key, val []byte) {
+	be := binary.BigEndian
+	tab, end := leafTab, blkfmt.BlkSize
+	if !n.Leaf() {
+		tab, end = pivTab, bufTab
+	}
+	nval, size := int(be.Uint16(n[2:])), int(be.Uint16(n[4:]))
+	need := 2 + len(key) + 2 + len(val)
+	off := end - size - need
+	if off < tab+2*(nval+1) {
+		panic(fmt.Sprintf("node overflow: %d entries of %d bytes, %d more", nval, size, need))
+	}
+	p := n[off:]
+	be.PutUint16(p, uint16(len(key)))
+	copy(p[2:], key)
+	be.PutUint16(p[2+len(key):], uint16(len(val)))
+	copy(p[4+len(key):], val)
+	be.PutUint16(n[tab+2*nval:], uint16(off-tab))
+	be.PutUint16(n[2:], uint16(nval+1))
+	be.PutUint16(n[4:], uint16(size+need))
+}
+
+// AddChild appends a child entry to a pivot.
+func (n Node) AddChild(key []byte, bp blkfmt.Bptr, fill int) {
+	var v [ChildSize]byte
+	bp.Put(v[:])
+	binary.BigEndian.PutUint16(v[blkfmt.PtrSize:], uint16(fill))
+	n.AddVal(key, v[:])
+}
+
+// InsertMsg puts m into a pivot's buffer, after those with an equal key. It panics if there is no
+// room.
+func (n Node) InsertMsg(m Msg) {
+	i := n.Nbuf()
+	if i > 0 && Compare(n.Msg(i-1).Key, m.Key) > 0 {
+		lo, hi := 0, i // messages below lo are <= key, from hi on they are > key
+		for lo < hi {
+			mid := int(uint(lo+hi) >> 1)
+			if Compare(n.Msg(mid).Key, m.Key) <= 0 {
+				lo = mid + 1
+			} else {
+				hi = mid
+			}
+		}
+		i = lo
+	}
+	be := binary.BigEndian
+	nbuf, size := int(be.Uint16(n[6:])), int(be.Uint16(n[8:]))
+	need := m.Size() - 2
+	off := blkfmt.BlkSize - size - need
+	if off < bufTab+2*(nbuf+1) {
+		panic(fmt.Sprintf("buffer overflow: %d messages of %d bytes, %d more", nbuf, size, need))
+	}
+	p := n[off:]
+	p[0] = byte(m.Op)
+	be.PutUint16(p[1:], uint16(len(m.Key)))
+	copy(p[3:], m.Key)
+	be.PutUint16(p[3+len(m.Key):], uint16(len(m.Val)))
+	copy(p[5+len(m.Key):], m.Val)
+	slot := bufTab + 2*i
+	copy(n[slot+2:bufTab+2*(nbuf+1)], n[slot:bufTab+2*nbuf])
+	be.PutUint16(n[slot:], uint16(off-bufTab))
+	be.PutUint16(n[6:], uint16(nbuf+1))
+	be.PutUint16(n[8:], uint16(size+need))
+}
+
+var errNode = errors.New("malformed node")
+
+// CheckNode says whether p can be read as a node without harm: its tables and entries lie where
+// they may, sizes add up, children and messages are well formed, keys are in order. Whether it is
+// the right node is for its hash and for the tree's invariants to say.
+func CheckNode(p []byte) error {
+	if len(p) != blkfmt.BlkSize {
+		return fmt.Errorf("%w: %d bytes", errNode, len(p))
+	}
+	n := Node(p)
+	switch t := blkfmt.Type(binary.BigEndian.Uint16(p)); t {
+	case blkfmt.Leaf:
+		return n.checkVals(blkfmt.LeafSpc, ValMax)
+	case blkfmt.Pivot:
+		if err := n.checkVals(blkfmt.PivSpc, ChildSize); err != nil {
+			return err
+		}
+		return n.checkBuf()
+	default:
+		return fmt.Errorf("%w: type is %d", errNode, uint16(t))
+	}
+}
+
+func (n Node) checkVals(space, vmax int) error {
+	be := binary.BigEndian
+	tab := n.tab()
+	half := n[tab : tab+space]
+	nval, want := n.Nval(), int(be.Uint16(n[4:]))
+	if 2*nval+want > space {
+		return fmt.Errorf("%w: %d entries of %d bytes in %d", errNode, nval, want, space)
+	}
+	var prev []byte
+	sum := 0
+	for i := range nval {
+		off := int(be.Uint16(half[2*i:]))
+		if off < 2*nval || off+4 > space {
+			return fmt.Errorf("%w: entry %d at offset %d", errNode, i, off)
+		}
+		klen := int(be.Uint16(half[off:]))
+		if klen == 0 || klen > KeyMax || off+4+klen > space {
+			return fmt.Errorf("%w: entry %d has a key of %d bytes", errNode, i, klen)
+		}
+		vlen := int(be.Uint16(half[off+2+klen:]))
+		if vlen > vmax || off+4+klen+vlen > space {
+			return fmt.Errorf("%w: entry %d has a value of %d bytes", errNode, i, vlen)
+		}
+		if !n.Leaf() && vlen != ChildSize {
+			return fmt.Errorf("%w: child %d has a pointer of %d bytes", errNode, i, vlen)
+		}
+		key := half[off+2 : off+2+klen]
+		if prev != nil && Compare(prev, key) >= 0 {
+			return fmt.Errorf("%w: entry %d is out of order", errNode, i)
+		}
+		prev = key
+		sum += 4 + klen + vlen
+	}
+	if sum != want {
+		return fmt.Errorf("%w: entries of %d bytes, header says %d", errNode, sum, want)
+	}
+	return nil
+}
+
+func (n Node) checkBuf() error {
+	be := binary.BigEndian
+	half := n[bufTab:]
+	nbuf, want := n.Nbuf(), int(be.Uint16(n[8:]))
+	if 2*nbuf+want > blkfmt.BufSpc {
+		return fmt.Errorf("%w: %d messages of %d bytes in %d", errNode, nbuf, want, blkfmt.BufSpc)
+	}
+	var prev []byte
+	sum := 0
+	for i := range nbuf {
+		off := int(be.Uint16(half[2*i:]))
+		if off < 2*nbuf || off+5 > len(half) {
+			return fmt.Errorf("%w: message %d at offset %d", errNode, i, off)
+		}
+		klen := int(be.Uint16(half[off+1:]))
+		if off+5+klen > len(half) {
+			return fmt.Errorf("%w: message %d has a key of %d bytes", errNode, i, klen)
+		}
+		vlen := int(be.Uint16(half[off+3+klen:]))
+		if off+5+klen+vlen > len(half) {
+			return fmt.Errorf("%w: message %d has a payload of %d bytes", errNode, i, vlen)
+		}
+		m := n.Msg(i)
+		if err := CheckMsg(m); err != nil {
+			return fmt.Errorf("%w: message %d: %w", errNode, i, err)
+		}
+		if prev != nil && Compare(prev, m.Key) > 0 {
+			return fmt.Errorf("%w: message %d is out of order", errNode, i)
+		}
+		prev = m.Key
+		sum += 5 + klen + vlen
+	}
+	if sum != want {
+		return fmt.Errorf("%w: messages of %d bytes, header says %d", errNode, sum, want)
+	}
+	return nil
+}
+
+// Compile-time proof of the sizes the tree relies on: four child entries fit a pivot, two messages
+// fit a buffer, offsets fit 16 bits.
+const (
+	_ = uint(blkfmt.PivSpc - 4*ChildMax)
+	_ = uint(blkfmt.BufSpc - 2*MsgMax)
+	_ = uint(math.MaxUint16 - blkfmt.BlkSize)
+)
