@@ -1,0 +1,8 @@
+package ninep
+
+import "net"
+
+// A Conn is one client's connection.
+type Conn struct {
+	remote, local net.Addr
+}

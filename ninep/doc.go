@@ -1,0 +1,45 @@
+// Package ninep is a 9P2000 server that knows nothing of the file system it serves: the strict
+// codec, frames and msize, tags and flush, fids, auth fids, limits and hangup. What the messages
+// mean is up to the FS and its Files.
+//
+// Units: sizes and counts are bytes; a frame is one message including its size[4] field, and msize
+// bounds a frame.
+//
+// The hard rule: what comes off the network is decoded by (*Fcall).Decode alone, which accepts
+// exactly the messages of intro(5), byte for byte, and never panics. The message structs are those
+// of go9p's proto package; its parser is never used.
+//
+// # How a request runs
+//
+// One goroutine per connection, the leader, reads frames and runs each request itself, on a worker
+// taken from a pool that all connections share. Replies gather in the leader's output buffer and
+// leave in one write when no whole frame is left in the input buffer. A worker is never held across
+// a read from or a write to the network.
+//
+// A handler about to sleep calls (*Ctx).Block. The connection's input and the replies not yet
+// written pass to a new leader, the worker's place in the pool is filled by another, and the request
+// goes on alone; its reply is sent when it is ready. So requests cost no change of goroutine until
+// one has to wait, and one that waits stops no other.
+//
+// Only requests that blocked can be outstanding while another message is read. They alone are in
+// the tag table, and they alone can be flushed.
+//
+// # Ownership
+//
+// Every File and AuthFile that the FS returned is clunked exactly once, by its last user: after
+// Clunk no method of it is called. See File.
+//
+// # Locks
+//
+//	Server.mu      listeners and connections; nothing is taken inside
+//	Conn.out.mu    order of the bytes on the wire; held without I/O
+//	  Conn.mu      fids, tags, outstanding requests
+//	    pool.mu    spare workers
+//
+// No lock is held while an FS or a File is called, except that Server.NewWorker and
+// Server.FreeWorker must not call back into the server.
+//
+// Sources: section 5 of the Plan 9 manual (intro, version, attach, walk, open, read, clunk, remove,
+// stat, flush, error). Not here: authentication's messages (package auth), permissions, names
+// (package gefs).
+package ninep
