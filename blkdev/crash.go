@@ -65,9 +65,9 @@ func (e *Event) applySector(m *Mem, i int) {
 // Each buffer of a WriteVec is a write of its own: the disk may keep one and lose the next. A write
 // that races with a Sync is before or after it, as it happens. Crash is safe for concurrent use.
 type Crash struct {
-	mu     sync.Mutex
+	mu  sync.Mutex
 	cur *Mem // what the server sees
-	t      Trace
+	t   Trace
 }
 
 var _ Device = (*Crash)(nil)
