@@ -14,10 +14,21 @@ const ArenaOverhead = 2 * BlkSize
 // ArenaUnused is what is never handed out at the end of each body, as in the reference.
 const ArenaUnused = 2 * BlkSize
 
-// ErrTooSmall says that a device is smaller than MinDevice.
-var ErrTooSmall = errors.New("ream: disk too small")
+// MinGrow is the number of bytes a device must have gained before it can be grown into.
+const MinGrow = 64 << 20
 
-// A Geometry is where ream puts the arenas of a device.
+// GrowCount is the number of arenas that growing adds.
+const GrowCount = 4
+
+var (
+	// ErrTooSmall says that a device is smaller than MinDevice.
+	ErrTooSmall = errors.New("ream: disk too small")
+
+	// ErrNoGrowth says that a device has not gained MinGrow bytes.
+	ErrNoGrowth = errors.New("new arenas too small")
+)
+
+// A Geometry is where ream puts the arenas of a device, or grow the new ones.
 type Geometry struct {
 	First  Addr  // header of the first arena
 	Count  int   // number of arenas
@@ -31,8 +42,8 @@ func (g Geometry) Stride() int64 { return g.Size + ArenaOverhead }
 // Header returns the address of arena i's header.
 func (g Geometry) Header(i int) Addr { return g.First + Addr(int64(i)*g.Stride()) }
 
-// BackupAddr returns where the second superblock of a device of length bytes is. It is negative
-// for devices too short to have one.
+// BackupAddr returns where the second superblock of a device of length bytes is. For a device of
+// less than two blocks it is not positive, and there is none.
 func BackupAddr(length int64) Addr { return Addr(length - length%BlkSize - BlkSize) }
 
 // ReamGeometry lays out a device of length bytes: one arena for each 4 TiB, at least 8 and at most
@@ -47,4 +58,18 @@ func ReamGeometry(length int64) (Geometry, error) {
 	size := space / n
 	size -= size % BlkSize
 	return Geometry{First: BlkSize, Count: int(n), Size: size - ArenaOverhead, Backup: Addr(space + BlkSize)}, nil
+}
+
+// GrowGeometry lays out what a device of length bytes has behind the end of its last arena: four
+// new arenas. The old backup superblock is given up. It returns an error that wraps ErrNoGrowth if
+// there are less than MinGrow bytes. Source: growfs.
+func GrowGeometry(end Addr, length int64) (Geometry, error) {
+	limit := length - length%BlkSize - BlkSize // the backup's address
+	space := limit - BlkSize - int64(end)
+	if end <= 0 || space < MinGrow {
+		return Geometry{}, fmt.Errorf("%w: %d bytes, at least %d are needed", ErrNoGrowth, space, int64(MinGrow))
+	}
+	size := space / GrowCount
+	size -= size % BlkSize
+	return Geometry{First: end, Count: GrowCount, Size: size - ArenaOverhead, Backup: Addr(limit)}, nil
 }

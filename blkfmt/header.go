@@ -28,7 +28,11 @@ func (h *ArenaHdr) Encode(p []byte) {
 	be.PutUint64(p[26:], uint64(h.Used))
 }
 
-// DecodeArenaHdr reads the arena header p, found at addr. It does not verify the hash.
+// maxSize bounds an arena, so that sums of an address on the device and a size cannot overflow.
+const maxSize = 1 << 60
+
+// DecodeArenaHdr reads the arena header p, found at addr. It does not verify the hash, nor that the
+// arena and its log lie on the device. All errors are *CorruptError.
 func DecodeArenaHdr(p []byte, addr Addr) (*ArenaHdr, error) {
 	bad := func(format string, arg ...any) error {
 		return &CorruptError{Addr: addr, Type: Arena, What: fmt.Sprintf(format, arg...)}
@@ -45,8 +49,11 @@ func DecodeArenaHdr(p []byte, addr Addr) (*ArenaHdr, error) {
 		Size: int64(be.Uint64(p[18:])),
 		Used: int64(be.Uint64(p[26:])),
 	}
-	if h.Size < 4*BlkSize || h.Size%BlkSize != 0 {
+	if h.Size < 4*BlkSize || h.Size%BlkSize != 0 || h.Size > maxSize {
 		return nil, bad("size %d", h.Size)
+	}
+	if !h.Log.Addr.Block() {
+		return nil, bad("log at %v", h.Log.Addr)
 	}
 	return h, nil
 }
@@ -77,7 +84,8 @@ func EncodeLogHdr(p []byte, h LogHdr, hash Hasher) {
 }
 
 // DecodeLogHdr reads and verifies a log or deadlist block found at addr. Its entries are
-// p[LogHdSize:LogHdSize+Size].
+// p[LogHdSize:LogHdSize+Size]. As nothing guards the header, a chain may lead astray: to a block of
+// another list, or in a circle. All errors are *CorruptError.
 func DecodeLogHdr(p []byte, t Type, hash Hasher, addr Addr) (LogHdr, error) {
 	if len(p) != BlkSize {
 		return LogHdr{}, &CorruptError{Addr: addr, Type: t, What: fmt.Sprintf("%d bytes", len(p))}
@@ -89,6 +97,9 @@ func DecodeLogHdr(p []byte, t Type, hash Hasher, addr Addr) (LogHdr, error) {
 	}
 	if h.Size > LogSpc {
 		return LogHdr{}, &CorruptError{Addr: addr, Type: t, What: fmt.Sprintf("%d bytes of entries, at most %d fit", h.Size, LogSpc)}
+	}
+	if h.Chain.Addr != NoAddr && !h.Chain.Addr.Block() {
+		return LogHdr{}, &CorruptError{Addr: addr, Type: t, What: fmt.Sprintf("chain to %v", h.Chain.Addr)}
 	}
 	if want, got := be.Uint64(p[4:]), hash.Sum(p[LogHdSize:LogHdSize+h.Size]); want != got {
 		return LogHdr{}, &CorruptError{Addr: addr, Type: t, Want: want, Got: got}

@@ -15,7 +15,7 @@ const (
 	PivSpc  = BlkSize - PivHdSize - BufSpc // value half of a pivot
 	LeafSpc = BlkSize - LeafHdSize         // table and entries of a leaf
 	LogSpc  = BlkSize - LogHdSize          // entries of a log or deadlist block
-	LogFull = LogSpc - LogSlop             // a log block holding this much takes no more
+	LogFull = LogSpc - LogSlop             // a log block holding this much takes no more entries
 	LogSlop = 16 + 16 + 8                  // room kept for one range entry and the chain's allocation
 
 	PivHdSize  = 10
@@ -35,6 +35,10 @@ func (a Addr) String() string {
 	}
 	return fmt.Sprintf("%#x", int64(a))
 }
+
+// Block reports whether a may be a block's address: a positive multiple of BlkSize. Block 0 is the
+// superblock, to which nothing points.
+func (a Addr) Block() bool { return a > 0 && a%BlkSize == 0 }
 
 // A Gen is a generation: the birth date of a block, and the identity of a snapshot.
 type Gen int64

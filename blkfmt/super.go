@@ -32,11 +32,11 @@ const superFixed = 104 // bytes before the arena table
 //	     hash[8]    of all bytes before it
 type Super struct {
 	Sip    bool           // VersionSip rather than VersionMetro
-	Key    *[KeySize]byte // of a Sip disk: its key; written inside only with FlagKeyInside
+	Key    *[KeySize]byte // of a Sip disk: its key; written into the block only with FlagKeyInside
 	SnapHt int            // height of the snapshot tree, at least 1
 	Snap   Bptr           // root of the snapshot tree; Gen is not stored and reads as NoGen
-	// SnapDead are the head and tail of a deadlist of the snapshot tree. The reference clears
-	// them before it packs the block; they are kept as read and written as NoPtr.
+	// SnapDead are the head and tail of a deadlist of the snapshot tree, as read. The reference
+	// empties the list before it packs the block, and Encode always writes an empty one.
 	SnapDead [2]Bptr
 	Flag     uint64
 	NextQid  uint64 // next qid path to hand out
@@ -56,6 +56,11 @@ type ArenaRef struct {
 var (
 	ErrNotGefs = errors.New("not a gefs disk: no gefs superblock")
 	ErrNoKey   = errors.New("disk is hashed with a secret key: name its key file with --keyfile")
+
+	// ErrForeignKey says that a key file was named for a disk that is not hashed with its key but
+	// with none, or with one that everybody can read on it. Taking such a disk would let whoever
+	// stores the blocks replace it by one of their own making.
+	ErrForeignKey = errors.New("disk is not hashed with the secret key of the key file")
 )
 
 // A VersionError says that the disk is a gefs disk of a version this program does not know.
@@ -65,7 +70,7 @@ func (e *VersionError) Error() string {
 	return fmt.Sprintf("unknown fs version %q (this program knows %s and %s)", e.Version, VersionMetro, VersionSip)
 }
 
-// Hasher returns the hash that guards the disk's blocks.
+// Hasher returns the hash that guards the disk's blocks. A Sip disk must have its Key.
 func (s *Super) Hasher() Hasher {
 	if s.Sip {
 		return NewSip(*s.Key)
@@ -73,17 +78,17 @@ func (s *Super) Hasher() Hasher {
 	return Metro{}
 }
 
-// Encode writes s to the block p and zeros what it does not use. It fails if there are too many
-// arenas, or if a Sip disk has no key.
+// Encode writes s to the block p and zeros what it does not use. SnapDead is not written. It fails
+// if a Sip disk has no key, and on anything else that DecodeSuper would refuse to read.
 func (s *Super) Encode(p []byte) error {
 	if len(p) != BlkSize {
 		return fmt.Errorf("superblock: buffer of %d bytes, not %d", len(p), BlkSize)
 	}
-	if len(s.Arenas) == 0 || len(s.Arenas) > MaxArenas {
-		return fmt.Errorf("superblock: %d arenas, must be 1 to %d", len(s.Arenas), MaxArenas)
-	}
 	if s.Sip && s.Key == nil {
 		return errors.New("superblock: hash needs a key and there is none")
+	}
+	if what := s.problem(); what != "" {
+		return fmt.Errorf("superblock: %s", what)
 	}
 	clear(p)
 	version := VersionMetro
@@ -98,9 +103,8 @@ func (s *Super) Encode(p []byte) error {
 	b = be.AppendUint32(b, uint32(s.SnapHt))
 	b = be.AppendUint64(b, uint64(s.Snap.Addr))
 	b = be.AppendUint64(b, s.Snap.Hash)
-	for _, d := range s.SnapDead {
-		b = be.AppendUint64(b, uint64(d.Addr))
-		b = be.AppendUint64(b, d.Hash)
+	for range 4 { // SnapDead: empty
+		b = be.AppendUint64(b, ^uint64(0))
 	}
 	b = be.AppendUint64(b, s.Flag)
 	b = be.AppendUint64(b, s.NextQid)
@@ -117,9 +121,31 @@ func (s *Super) Encode(p []byte) error {
 	return nil
 }
 
-// DecodeSuper reads the superblock p. key is the content of the disk's key file, nil if there is
-// none. addr is where p was read, for error texts. Errors: ErrNotGefs, *VersionError, ErrNoKey,
-// *CorruptError.
+// problem says what makes s no superblock of a disk, "" if nothing does.
+func (s *Super) problem() string {
+	if n := len(s.Arenas); n == 0 || n > MaxArenas {
+		return fmt.Sprintf("%d arenas, must be 1 to %d", n, MaxArenas)
+	}
+	if s.SnapHt < 1 || s.SnapHt > MaxHeight {
+		return fmt.Sprintf("snapshot tree of height %d", s.SnapHt)
+	}
+	if !s.Snap.Addr.Block() {
+		return fmt.Sprintf("snapshot tree at %v", s.Snap.Addr)
+	}
+	prev := Addr(0)
+	for i, a := range s.Arenas {
+		if !a.Addr.Block() || a.Addr <= prev {
+			return fmt.Sprintf("arena %d at %v, after one at %v", i, a.Addr, prev)
+		}
+		prev = a.Addr
+	}
+	return ""
+}
+
+// DecodeSuper reads the superblock p. key is the content of the key file that was named for the
+// disk, nil if none was. addr is where p was read, for error texts. Errors: ErrNotGefs,
+// *VersionError, ErrNoKey, ErrForeignKey, *CorruptError; the last also when the key is wrong, which
+// cannot be told from a forged block.
 func DecodeSuper(p []byte, key *[KeySize]byte, addr Addr) (*Super, error) {
 	bad := func(format string, arg ...any) error {
 		return &CorruptError{Addr: addr, Type: SuperBlk, What: fmt.Sprintf(format, arg...)}
@@ -151,24 +177,30 @@ func DecodeSuper(p []byte, key *[KeySize]byte, addr Addr) (*Super, error) {
 	}
 	s.Flag = be.Uint64(p[72:])
 	end := superFixed + 16*int(n)
-	if s.Sip {
-		switch {
-		case s.Flag&FlagKeyInside != 0:
-			s.Key = (*[KeySize]byte)(append([]byte(nil), p[end:end+KeySize]...))
-			end += KeySize
-		case key == nil:
-			return nil, ErrNoKey
-		default:
-			s.Key = key
+	switch {
+	case s.Sip && s.Flag&FlagKeyInside != 0:
+		inside := [KeySize]byte(p[end:])
+		if key != nil && *key != inside {
+			return nil, ErrForeignKey
 		}
+		s.Key = &inside
+		end += KeySize
+	case s.Sip && key == nil:
+		return nil, ErrNoKey
+	case s.Sip:
+		secret := *key
+		s.Key = &secret
+	case key != nil:
+		return nil, ErrForeignKey
 	}
 	if want, got := be.Uint64(p[end:]), s.Hasher().Sum(p[:end]); want != got {
-		return nil, &CorruptError{Addr: addr, Type: SuperBlk, Want: want, Got: got}
+		err := &CorruptError{Addr: addr, Type: SuperBlk, Want: want, Got: got}
+		if key != nil {
+			err.What = fmt.Sprintf("hash is %016x, not %016x; or it is not the disk's key file", got, want)
+		}
+		return nil, err
 	}
 	s.SnapHt = int(int32(be.Uint32(p[20:])))
-	if s.SnapHt < 1 || s.SnapHt > MaxHeight {
-		return nil, bad("snapshot tree of height %d", s.SnapHt)
-	}
 	s.Snap = Bptr{Addr: Addr(be.Uint64(p[24:])), Hash: be.Uint64(p[32:]), Gen: NoGen}
 	for i := range s.SnapDead {
 		q := p[40+16*i:]
@@ -180,6 +212,9 @@ func DecodeSuper(p []byte, key *[KeySize]byte, addr Addr) (*Super, error) {
 	for i := range int(n) {
 		q := p[superFixed+16*i:]
 		s.Arenas = append(s.Arenas, ArenaRef{Addr: Addr(be.Uint64(q)), Hash: be.Uint64(q[8:])})
+	}
+	if what := s.problem(); what != "" {
+		return nil, bad("%s", what)
 	}
 	return s, nil
 }
