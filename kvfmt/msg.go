@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"math/bits"
 
 	"gefs9p/blkfmt"
 )
@@ -139,22 +141,22 @@ func ApplyWstat(d *Dir, p []byte) error {
 
 // wstatSize returns the length of the payload that starts with mask, -1 for an unknown bit.
 func wstatSize(mask uint8) int {
-	if mask&0x80 != 0 {
+	const (
+		wide   = WLength | WMtime | WAtime   // 8 bytes each
+		narrow = WMode | WUid | WGid | WMuid // 4 bytes each
+	)
+	if mask&^(wide|narrow) != 0 {
 		return -1
 	}
-	n := 1
-	for i, size := range [...]int{8, 4, 8, 8, 4, 4, 4} {
-		if mask&(1<<i) != 0 {
-			n += size
-		}
-	}
-	return n
+	return 1 + 8*bits.OnesCount8(mask&wide) + 4*bits.OnesCount8(mask&narrow)
 }
 
 // LinkSize is the length of a Relink or Reprev payload: gen[8] nlbl[1] nref[1], the last two signed.
 const LinkSize = 10
 
-// CheckMsg says whether m is well formed: a known op, a key of its kind, a payload that fits both.
+// CheckMsg says whether m is well formed: a known op, a key of the kind it is for, lengths within the
+// limits, and for Wstat, Relink and Reprev a payload that can be read. The values of inserts are for
+// whoever reads them; those of the other ops are ignored.
 func CheckMsg(m Msg) error {
 	if len(m.Key) == 0 || len(m.Key) > KeyMax || len(m.Val) > ValMax {
 		return fmt.Errorf("%w: %v with key of %d and payload of %d bytes", errMsg, m.Op, len(m.Key), len(m.Val))
@@ -162,9 +164,7 @@ func CheckMsg(m Msg) error {
 	kind := m.Key[0]
 	ok := true
 	switch m.Op {
-	case Insert:
-		ok = true
-	case Delete: // any payload: the reference once stored a zero byte
+	case Insert, Delete: // any payload: the reference once stored a zero byte with Delete
 	case Clearb:
 		ok = kind == Kdat
 	case Clobber:
@@ -186,21 +186,26 @@ func CheckMsg(m Msg) error {
 var ErrMissing = errors.New("message for a key that is not there")
 
 // Apply returns the value that m makes of cur, and whether there is one. present says whether cur
-// is a value at all. The result is m's payload, or is written to dst[:0], or is cur itself; cur
-// is never changed. dst must not overlap cur or m.
+// is a value at all. The result is m's payload, or is written to dst[:0], which needs a capacity of
+// TreeSize to do without allocating; cur is never changed. dst must not overlap cur or m.
 //
 // Insert sets; Delete, Wstat, Relink and Reprev need a value (ErrMissing); Clearb and Clobber do
-// not. Source: tree(6) and apply.
+// not. Other errors say that cur or m does not decode, or that a count would leave its range; then
+// a tree is corrupt. Source: tree.c, apply.
 func Apply(dst []byte, m Msg, cur []byte, present bool) ([]byte, bool, error) {
 	switch m.Op {
 	case Insert:
 		return m.Val, true, nil
 	case Clearb, Clobber:
 		return nil, false, nil
+	case Delete, Wstat, Relink, Reprev:
+		if !present {
+			return nil, false, fmt.Errorf("%w: %v of key %x", ErrMissing, m.Op, m.Key)
+		}
+	default:
+		return nil, false, fmt.Errorf("%w: %v", errMsg, m.Op)
 	}
-	if !present {
-		return nil, false, fmt.Errorf("%w: %v of key %x", ErrMissing, m.Op, m.Key)
-	}
+
 	switch m.Op {
 	case Delete:
 		return nil, false, nil
@@ -213,28 +218,34 @@ func Apply(dst []byte, m Msg, cur []byte, present bool) ([]byte, bool, error) {
 			return nil, false, err
 		}
 		return d.Append(dst[:0]), true, nil
-	case Relink, Reprev:
-		t, err := GetTree(cur)
-		if err != nil {
-			return nil, false, err
-		}
-		if len(m.Val) != LinkSize {
-			return nil, false, fmt.Errorf("%w: %v payload %x", errMsg, m.Op, m.Val)
-		}
-		link := blkfmt.Gen(binary.BigEndian.Uint64(m.Val))
-		if m.Op == Relink {
-			t.Succ = link
-		} else {
-			t.Pred = link
-		}
-		t.Nlbl += int32(int8(m.Val[8]))
-		t.Nref += int32(int8(m.Val[9]))
-		if t.Nlbl < 0 || t.Nref < 0 {
-			return nil, false, fmt.Errorf("%w: %v leaves %d labels and %d references", errMsg, m.Op, t.Nlbl, t.Nref)
-		}
-		return t.Append(dst[:0]), true, nil
 	}
-	return nil, false, fmt.Errorf("%w: %v", errMsg, m.Op)
+
+	t, err := GetTree(cur)
+	if err != nil {
+		return nil, false, err
+	}
+	if len(m.Val) != LinkSize {
+		return nil, false, fmt.Errorf("%w: %v payload %x", errMsg, m.Op, m.Val)
+	}
+	link := blkfmt.Gen(binary.BigEndian.Uint64(m.Val))
+	if m.Op == Relink {
+		t.Succ = link
+	} else {
+		t.Pred = link
+	}
+	nlbl, nref := int64(t.Nlbl)+int64(int8(m.Val[8])), int64(t.Nref)+int64(int8(m.Val[9]))
+	if nlbl < 0 || nref < 0 || nlbl > math.MaxInt32 || nref > math.MaxInt32 {
+		return nil, false, fmt.Errorf("%w: %v leaves %d labels and %d references", errMsg, m.Op, nlbl, nref)
+	}
+	t.Nlbl, t.Nref = int32(nlbl), int32(nref)
+	return t.Append(dst[:0]), true, nil
+}
+
+// AppendLink appends the payload of a Relink or Reprev message: the snapshot that becomes Succ or
+// Pred, and what is added to Nlbl and Nref.
+func AppendLink(p []byte, link blkfmt.Gen, nlbl, nref int8) []byte {
+	p = binary.BigEndian.AppendUint64(p, uint64(link))
+	return append(p, byte(nlbl), byte(nref))
 }
 
 // Compare orders keys: unsigned bytes, a prefix first.

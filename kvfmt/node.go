@@ -77,8 +77,9 @@ func (n Node) Val(i int) (key, val []byte) {
 }
 
 // Key returns the key of entry i.
-func (n Node) Key(i int) []byte {
-	tab := n.tab()
+func (n Node) Key(i int) []byte { return n.keyAt(n.tab(), i) }
+
+func (n Node) keyAt(tab, i int) []byte {
 	p := n[tab+int(binary.BigEndian.Uint16(n[tab+2*i:])):]
 	klen := int(binary.BigEndian.Uint16(p))
 	return p[2 : 2+klen : 2+klen]
@@ -95,6 +96,13 @@ func GetChild(v []byte) (blkfmt.Bptr, int) {
 	return blkfmt.GetPtr(v), int(binary.BigEndian.Uint16(v[blkfmt.PtrSize:]))
 }
 
+// bufKey returns the key of buffered message i of a pivot.
+func (n Node) bufKey(i int) []byte {
+	p := n[bufTab+int(binary.BigEndian.Uint16(n[bufTab+2*i:])):]
+	klen := int(binary.BigEndian.Uint16(p[1:]))
+	return p[3 : 3+klen : 3+klen]
+}
+
 // Msg returns buffered message i of a pivot.
 func (n Node) Msg(i int) Msg {
 	p := n[bufTab+int(binary.BigEndian.Uint16(n[bufTab+2*i:])):]
@@ -106,10 +114,11 @@ func (n Node) Msg(i int) Msg {
 // Search returns the index of the entry with the key, and true; or that of the greatest entry
 // below it, -1 if there is none, and false.
 func (n Node) Search(key []byte) (int, bool) {
+	tab := n.tab()
 	lo, hi := 0, n.Nval() // entries below lo are <= key, from hi on they are > key
 	for lo < hi {
 		m := int(uint(lo+hi) >> 1)
-		switch c := Compare(n.Key(m), key); {
+		switch c := Compare(n.keyAt(tab, m), key); {
 		case c == 0:
 			return m, true
 		case c < 0:
@@ -127,7 +136,7 @@ func (n Node) BufSearch(key []byte) int {
 	lo, hi := 0, n.Nbuf()
 	for lo < hi {
 		m := int(uint(lo+hi) >> 1)
-		if Compare(n.Msg(m).Key, key) < 0 {
+		if Compare(n.bufKey(m), key) < 0 {
 			lo = m + 1
 		} else {
 			hi = m
@@ -144,27 +153,28 @@ func (n Node) FirstKey() []byte {
 		k = n.Key(0)
 	}
 	if n.Nbuf() > 0 {
-		if b := n.Msg(0).Key; k == nil || Compare(b, k) < 0 {
+		if b := n.bufKey(0); k == nil || Compare(b, k) < 0 {
 			k = b
 		}
 	}
 	return k
 }
 
-// InitLeaf makes n, a whole block, an empty leaf. InitPivot makes it an empty pivot.
+// InitLeaf makes n, a whole block, an empty leaf.
 func (n Node) InitLeaf() {
 	clear(n)
 	binary.BigEndian.PutUint16(n, uint16(blkfmt.Leaf))
 }
 
-// InitPivot makes n, a whole block, an empty pivot.
+// InitPivot makes n, a whole block, an empty pivot. It needs a child to pass CheckNode.
 func (n Node) InitPivot() {
 	clear(n)
 	binary.BigEndian.PutUint16(n, uint16(blkfmt.Pivot))
 }
 
-// AddVal appends an entry, whose key must be above those already there. It panics if there is no
-// room: sizes are the caller's to check.
+// AddVal appends an entry, whose key must be above those already there; the value of a pivot's must
+// be ChildSize bytes. It panics if there is no room: sizes are the caller's to check. Key and value
+// may lie in another node.
 func (n Node) AddVal(key, val []byte) {
 	be := binary.BigEndian
 	tab, end := leafTab, blkfmt.BlkSize
@@ -196,14 +206,17 @@ func (n Node) AddChild(key []byte, bp blkfmt.Bptr, fill int) {
 }
 
 // InsertMsg puts m into a pivot's buffer, after those with an equal key. It panics if there is no
-// room.
+// room, or no buffer: n is a leaf.
 func (n Node) InsertMsg(m Msg) {
+	if n.Leaf() {
+		panic("message for a leaf")
+	}
 	i := n.Nbuf()
-	if i > 0 && Compare(n.Msg(i-1).Key, m.Key) > 0 {
+	if i > 0 && Compare(n.bufKey(i-1), m.Key) > 0 {
 		lo, hi := 0, i // messages below lo are <= key, from hi on they are > key
 		for lo < hi {
 			mid := int(uint(lo+hi) >> 1)
-			if Compare(n.Msg(mid).Key, m.Key) <= 0 {
+			if Compare(n.bufKey(mid), m.Key) <= 0 {
 				lo = mid + 1
 			} else {
 				hi = mid
@@ -234,8 +247,9 @@ func (n Node) InsertMsg(m Msg) {
 var errNode = errors.New("malformed node")
 
 // CheckNode says whether p can be read as a node without harm: its tables and entries lie where
-// they may, sizes add up, children and messages are well formed, keys are in order. Whether it is
-// the right node is for its hash and for the tree's invariants to say.
+// they may, sizes add up, a pivot has children, pointers and messages are well formed, keys are in
+// order. A node that passes can also be added to. Whether it is the right node is for its hash and
+// for the tree's invariants to say. It does not change p, and allocates only for errors.
 func CheckNode(p []byte) error {
 	if len(p) != blkfmt.BlkSize {
 		return fmt.Errorf("%w: %d bytes", errNode, len(p))
@@ -243,45 +257,46 @@ func CheckNode(p []byte) error {
 	n := Node(p)
 	switch t := blkfmt.Type(binary.BigEndian.Uint16(p)); t {
 	case blkfmt.Leaf:
-		return n.checkVals(blkfmt.LeafSpc, ValMax)
+		return n.checkVals(n[leafTab:], 0, ValMax)
 	case blkfmt.Pivot:
-		if err := n.checkVals(blkfmt.PivSpc, ChildSize); err != nil {
+		if n.Nval() == 0 {
+			return fmt.Errorf("%w: pivot without children", errNode)
+		}
+		if err := n.checkVals(n[pivTab:bufTab], ChildSize, ChildSize); err != nil {
 			return err
 		}
-		return n.checkBuf()
+		return n.checkBuf(n[bufTab:])
 	default:
 		return fmt.Errorf("%w: type is %d", errNode, uint16(t))
 	}
 }
 
-func (n Node) checkVals(space, vmax int) error {
+// checkVals checks the table and the entries in half; values have vmin to vmax bytes.
+func (n Node) checkVals(half []byte, vmin, vmax int) error {
 	be := binary.BigEndian
-	tab := n.tab()
-	half := n[tab : tab+space]
 	nval, want := n.Nval(), int(be.Uint16(n[4:]))
-	if 2*nval+want > space {
-		return fmt.Errorf("%w: %d entries of %d bytes in %d", errNode, nval, want, space)
+	heap := len(half) - want // where entries start; below it are the table and free space
+	if 2*nval > heap {
+		return fmt.Errorf("%w: %d entries of %d bytes in %d", errNode, nval, want, len(half))
 	}
-	var prev []byte
+	var prev []byte // empty: below every key, as none is empty
 	sum := 0
 	for i := range nval {
 		off := int(be.Uint16(half[2*i:]))
-		if off < 2*nval || off+4 > space {
+		if off < heap || off+4 > len(half) {
 			return fmt.Errorf("%w: entry %d at offset %d", errNode, i, off)
 		}
-		klen := int(be.Uint16(half[off:]))
-		if klen == 0 || klen > KeyMax || off+4+klen > space {
+		p := half[off:]
+		klen := int(be.Uint16(p))
+		if klen == 0 || klen > KeyMax || 4+klen > len(p) {
 			return fmt.Errorf("%w: entry %d has a key of %d bytes", errNode, i, klen)
 		}
-		vlen := int(be.Uint16(half[off+2+klen:]))
-		if vlen > vmax || off+4+klen+vlen > space {
+		vlen := int(be.Uint16(p[2+klen:]))
+		if vlen < vmin || vlen > vmax || 4+klen+vlen > len(p) {
 			return fmt.Errorf("%w: entry %d has a value of %d bytes", errNode, i, vlen)
 		}
-		if !n.Leaf() && vlen != ChildSize {
-			return fmt.Errorf("%w: child %d has a pointer of %d bytes", errNode, i, vlen)
-		}
-		key := half[off+2 : off+2+klen]
-		if prev != nil && Compare(prev, key) >= 0 {
+		key := p[2 : 2+klen]
+		if Compare(prev, key) >= 0 {
 			return fmt.Errorf("%w: entry %d is out of order", errNode, i)
 		}
 		prev = key
@@ -293,33 +308,35 @@ func (n Node) checkVals(space, vmax int) error {
 	return nil
 }
 
-func (n Node) checkBuf() error {
+// checkBuf checks the table and the messages in half.
+func (n Node) checkBuf(half []byte) error {
 	be := binary.BigEndian
-	half := n[bufTab:]
 	nbuf, want := n.Nbuf(), int(be.Uint16(n[8:]))
-	if 2*nbuf+want > blkfmt.BufSpc {
-		return fmt.Errorf("%w: %d messages of %d bytes in %d", errNode, nbuf, want, blkfmt.BufSpc)
+	heap := len(half) - want
+	if 2*nbuf > heap {
+		return fmt.Errorf("%w: %d messages of %d bytes in %d", errNode, nbuf, want, len(half))
 	}
 	var prev []byte
 	sum := 0
 	for i := range nbuf {
 		off := int(be.Uint16(half[2*i:]))
-		if off < 2*nbuf || off+5 > len(half) {
+		if off < heap || off+5 > len(half) {
 			return fmt.Errorf("%w: message %d at offset %d", errNode, i, off)
 		}
-		klen := int(be.Uint16(half[off+1:]))
-		if off+5+klen > len(half) {
+		p := half[off:]
+		klen := int(be.Uint16(p[1:]))
+		if 5+klen > len(p) {
 			return fmt.Errorf("%w: message %d has a key of %d bytes", errNode, i, klen)
 		}
-		vlen := int(be.Uint16(half[off+3+klen:]))
-		if off+5+klen+vlen > len(half) {
+		vlen := int(be.Uint16(p[3+klen:]))
+		if 5+klen+vlen > len(p) {
 			return fmt.Errorf("%w: message %d has a payload of %d bytes", errNode, i, vlen)
 		}
-		m := n.Msg(i)
+		m := Msg{Op(p[0]), p[3 : 3+klen], p[5+klen : 5+klen+vlen]}
 		if err := CheckMsg(m); err != nil {
 			return fmt.Errorf("%w: message %d: %w", errNode, i, err)
 		}
-		if prev != nil && Compare(prev, m.Key) > 0 {
+		if Compare(prev, m.Key) > 0 {
 			return fmt.Errorf("%w: message %d is out of order", errNode, i)
 		}
 		prev = m.Key

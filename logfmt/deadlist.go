@@ -16,15 +16,15 @@ func AppendDead(p []byte, a blkfmt.Addr) []byte {
 	return binary.BigEndian.AppendUint64(p, uint64(a))
 }
 
-// Dead returns the addresses in the entries p of a deadlist block, appended to dst. It fails if p
-// is no whole number of addresses or one of them is no block address.
+// Dead appends the addresses in the entries p of a deadlist block to dst and returns it, newest
+// address last. It fails if p is no whole number of addresses or one of them is no block address.
 func Dead(dst []blkfmt.Addr, p []byte) ([]blkfmt.Addr, error) {
 	if len(p)%8 != 0 {
 		return dst, fmt.Errorf("deadlist of %d bytes: not whole addresses", len(p))
 	}
 	for ; len(p) > 0; p = p[8:] {
 		a := blkfmt.Addr(binary.BigEndian.Uint64(p))
-		if a <= 0 || a%blkfmt.BlkSize != 0 {
+		if !a.Block() {
 			return dst, fmt.Errorf("deadlist entry %#x: not a block address", uint64(a))
 		}
 		dst = append(dst, a)

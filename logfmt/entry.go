@@ -8,6 +8,7 @@ package logfmt
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"gefs9p/blkfmt"
 )
@@ -46,7 +47,7 @@ func (o Op) String() string {
 //	sync            qgen<<8|op            replay barrier
 //	alloc, free     addr|op   len[8]      len bytes from addr
 //
-// Each is one or two big-endian 64-bit words. An entry never straddles a block: a writer starts a
+// Each is one or two big-endian 64-bit words, so that qgen is below 2^56. An entry never straddles a block: a writer starts a
 // new block once it holds blkfmt.LogFull bytes.
 type Entry struct {
 	Op   Op
@@ -63,7 +64,8 @@ func (e Entry) Size() int {
 	return 8
 }
 
-// Append appends e to p.
+// Append appends e to p. Of a one-block form Len is not stored. It does not check e: what Next would
+// refuse is the caller's mistake.
 func Append(p []byte, e Entry) []byte {
 	be := binary.BigEndian
 	switch e.Op {
@@ -108,7 +110,7 @@ func Next(p []byte) (Entry, int, error) {
 		return Entry{}, 0, fmt.Errorf("log entry %016x: unknown op", w)
 	}
 	e.Addr = blkfmt.Addr(w &^ 0xff)
-	if e.Addr < 0 || e.Addr%blkfmt.BlkSize != 0 || e.Len <= 0 || e.Len%blkfmt.BlkSize != 0 || e.Len > int64(^uint64(0)>>1)-int64(e.Addr) {
+	if !e.Addr.Block() || e.Len <= 0 || e.Len%blkfmt.BlkSize != 0 || e.Len > math.MaxInt64-int64(e.Addr) {
 		return Entry{}, 0, fmt.Errorf("log entry %v of %d bytes at %v: not whole blocks", e.Op, e.Len, e.Addr)
 	}
 	return e, e.Size(), nil
