@@ -1,0 +1,175 @@
+package arena
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"gefs9p/blkfmt"
+)
+
+// Limits of an arena's reserve, in bytes. Source: the reference's Minresv and Maxresv.
+const (
+	minReserve = 512 << 10
+	maxReserve = 8 << 20
+)
+
+// An arena is one stretch of the device with its free ranges and its allocation log.
+//
+//   - free, later, limbo, the chain and what is in use are disjoint, and make up the usable body.
+//   - Every block in free was free at the last barrier too: what the last barrier has in use goes
+//     through later and limbo first. So a log block may be taken from free at any point of a log.
+//   - died is part of later; the rest of later came and went since the last barrier.
+type arena struct {
+	no      int         // index in the superblock
+	head    blkfmt.Addr // address of the header
+	size    int64       // bytes of the body
+	base    blkfmt.Addr // first block of the body
+	end     blkfmt.Addr // end of what is ever handed out
+	reserve int64       // bytes that ordinary requests leave alone
+	floor   int64       // blocks that only the log may take
+
+	mu      sync.Mutex
+	free    *ranges
+	born    blockSet // in use, and free at the last barrier
+	died    blockSet // given back, and in use at the last barrier
+	later   blockSet // given back, to be logged as free by the next Seal
+	limbo   blockSet // logged as free by the last Seal, to be handed out after its Release
+	streams streams
+
+	// the log
+	chain    blockSet    // its blocks, the empty tail included
+	first    blkfmt.Addr // first block; NoAddr before the first Seal of a new arena
+	sum      uint64      // of the first block as it was written; informational
+	tail     blkfmt.Addr // empty block behind the last barrier; NoAddr: the next log is a new one
+	lastSize int64       // blocks of the log when it was last written anew
+
+	// what Load found
+	suspect string // why the log is not to be believed; empty if it is
+	headBad bool   // the header did not verify, its copy did
+	footBad bool   // the copy differs from the header
+	hdr     []byte // the header, while footBad
+
+	// What Set's sums hold of this arena; under mu as well.
+	room    int64
+	pressed bool
+	sums    *sums
+}
+
+// sums are totals over all arenas that are asked for often.
+type sums struct {
+	room    atomic.Int64 // blocks above the reserves
+	pressed atomic.Int32 // arenas whose log wants a commit
+}
+
+// newArena returns an arena with no free blocks and no log.
+func newArena(no int, head blkfmt.Addr, size int64, s *sums) *arena {
+	reserve := min(max(size/1024, minReserve), maxReserve)
+	base := head + blkfmt.ArenaOverhead
+	return &arena{
+		no:      no,
+		head:    head,
+		size:    size,
+		base:    base,
+		end:     base + blkfmt.Addr(size) - blkfmt.ArenaUnused,
+		reserve: reserve,
+		floor:   reserve / 2 / blkfmt.BlkSize,
+		free:    newRanges(),
+		first:   blkfmt.NoAddr,
+		sum:     blkfmt.NoHash,
+		tail:    blkfmt.NoAddr,
+		sums:    s,
+	}
+}
+
+// holds tells whether the block at a may ever be in use in this arena.
+func (a *arena) holds(b blkfmt.Addr) bool {
+	return b >= a.base && b < a.end && b%blkfmt.BlkSize == 0
+}
+
+// unlock brings Set's sums up to date and unlocks.
+func (a *arena) unlock() {
+	a.settleLocked()
+	a.mu.Unlock()
+}
+
+// settleLocked brings Set's sums up to date.
+func (a *arena) settleLocked() {
+	room, pressed := int64(0), false
+	if a.suspect == "" {
+		room = max(0, (a.free.total-a.reserve)>>blkfmt.BlkShift)
+		pressed = a.pressedLocked()
+	}
+	if room != a.room {
+		a.sums.room.Add(room - a.room)
+		a.room = room
+	}
+	if pressed != a.pressed {
+		if pressed {
+			a.sums.pressed.Add(1)
+		} else {
+			a.sums.pressed.Add(-1)
+		}
+		a.pressed = pressed
+	}
+}
+
+// allocLocked takes a block for a caller of Set.Alloc. It returns false at the log floor.
+func (a *arena) allocLocked(hint uint64, seq bool) (blkfmt.Addr, bool) {
+	if a.suspect != "" || a.free.blocks() <= a.floor {
+		return blkfmt.NoAddr, false
+	}
+	var b blkfmt.Addr
+	var ok bool
+	if seq {
+		b, ok = a.streams.take(a.free, hint)
+	} else {
+		b, ok = a.free.takeLast()
+	}
+	if ok {
+		a.born.add(b)
+	}
+	return b, ok
+}
+
+// freeLocked gives the block b back. Now says that nobody reads it any more, so that it may be handed
+// out again at once unless the last barrier has it in use.
+func (a *arena) freeLocked(b blkfmt.Addr, now bool) error {
+	switch {
+	case a.suspect != "":
+		return fmt.Errorf("free of block %v: arena %d: %w: %s", b, a.no, ErrSuspect, a.suspect)
+	case a.later.has(b) || a.limbo.has(b):
+		return &AddrError{Op: "free", Addr: b, What: "given back already"}
+	case a.chain.has(b):
+		return &AddrError{Op: "free", Addr: b, What: "a block of the allocation log"}
+	}
+	fresh := a.born.has(b)
+	if !fresh && a.free.holding(b) != nil {
+		return &AddrError{Op: "free", Addr: b, What: "free already"}
+	}
+	if fresh {
+		a.born.remove(b)
+	} else {
+		a.died.add(b)
+	}
+	if fresh && now {
+		a.free.insert(b, blkfmt.BlkSize)
+	} else {
+		a.later.add(b)
+	}
+	return nil
+}
+
+// takeLogLocked takes a block for the log: the one at near if it is free, so that both go out in one
+// write, the highest otherwise. Neither reserve nor floor hold it up.
+func (a *arena) takeLogLocked(near blkfmt.Addr) (blkfmt.Addr, bool) {
+	b := near
+	if !a.free.remove(near, blkfmt.BlkSize) {
+		var ok bool
+		if b, ok = a.free.takeLast(); !ok {
+			return blkfmt.NoAddr, false
+		}
+	}
+	a.chain.add(b)
+	return b, true
+}

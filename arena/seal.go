@@ -1,0 +1,176 @@
+package arena
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"gefs9p/blkfmt"
+)
+
+// A Write is bytes and where on the device they belong. Data is one block or several in a row.
+type Write struct {
+	Addr blkfmt.Addr
+	Data []byte
+}
+
+// Sealed is what one Seal wants written, and what it will give back. The slices of writes are in
+// order of address. They belong to the caller, but Headers and Footers share their bytes.
+//
+// A commit writes, each step on stable storage before the next begins:
+//
+//  1. Heal, if there is any;
+//  2. Log and Headers, together with all blocks of the new state;
+//  3. the superblocks, the first one first, holding Refs and Qgen;
+//  4. Footers.
+//
+// When the first superblock is on stable storage, and nobody reads the former state any more, the
+// caller hands Sealed to Release.
+type Sealed struct {
+	Qgen    int64             // generation of the barriers
+	Heal    []Write           // copies of headers that were found bad, as of the last commit
+	Log     []Write           // log blocks: never seen before, or empty in the last commit
+	Headers []Write           // a header for each arena
+	Footers []Write           // the same headers for the second place
+	Refs    []blkfmt.ArenaRef // the superblock's arena table
+
+	released bool
+}
+
+// Seal ends the allocation logs with the barrier qgen and returns what a commit must write. From
+// then on the blocks freed so far are free in every log, but are kept back until Release. Every arena
+// is sealed at the same moment, with respect to concurrent calls.
+//
+// A block that was handed out before Seal counts as used in the state being committed. If nothing
+// there points at it, a crash loses it, harmlessly: so data blocks are prepared under a lock that
+// excludes Seal until something points at them, and blocks that wait in limbo for their readers are
+// given to FreeLater before.
+//
+// qgen must be higher than that of the last Seal or Load, and the last Sealed must have been released.
+// Seal fails with ErrSuspect, or with ErrFull if a log has no room in its arena, and has changed
+// nothing then; see LogPressure. It does no I/O. Calls of Seal must not overlap.
+//
+// Source: logbarrier, compresslog and the first half of sync.
+func (s *Set) Seal(qgen int64) (*Sealed, error) {
+	for _, a := range s.arenas {
+		a.mu.Lock()
+		defer a.unlock()
+	}
+	if qgen <= s.qgen.Load() || qgen >= 1<<55 {
+		return nil, fmt.Errorf("arena: barrier %d after barrier %d", qgen, s.qgen.Load())
+	}
+	plans := make([]plan, len(s.arenas))
+	var errs []error
+	for i, a := range s.arenas {
+		var err error
+		if plans[i], err = a.planLocked(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	out := &Sealed{Qgen: qgen}
+	for i, a := range s.arenas {
+		if err := a.sealLocked(plans[i], qgen, s.hash, out); err != nil {
+			return nil, err
+		}
+	}
+	s.qgen.Store(qgen)
+	out.Log = joined(out.Log)
+	return out, nil
+}
+
+// sealLocked carries p out and adds the result to out. It does not fail if p came from planLocked
+// under the same lock.
+func (a *arena) sealLocked(p plan, qgen int64, hash blkfmt.Hasher, out *Sealed) error {
+	var w *logWriter
+	var err error
+	if p.anew {
+		w, err = a.anewLocked()
+	} else {
+		w, err = a.continueLocked(p.entries)
+	}
+	if err != nil {
+		return err
+	}
+	size := int64(len(w.blocks))
+	free, err := a.barrierLocked(w, qgen)
+	if err != nil {
+		return err
+	}
+	log := w.finish(hash)
+	if p.anew {
+		a.first = log[0].Addr
+		a.sum = hash.Sum(log[0].Data)
+		a.lastSize = size
+	}
+	out.Log = append(out.Log, log...)
+
+	h := blkfmt.ArenaHdr{
+		Log:  blkfmt.Bptr{Addr: a.first, Hash: a.sum},
+		Size: a.size,
+		Used: a.size - free,
+	}
+	block := make([]byte, blkfmt.BlkSize)
+	h.Encode(block)
+	if a.footBad {
+		out.Heal = append(out.Heal, Write{Addr: a.head + blkfmt.BlkSize, Data: a.hdr})
+	}
+	out.Headers = append(out.Headers, Write{Addr: a.head, Data: block})
+	out.Footers = append(out.Footers, Write{Addr: a.head + blkfmt.BlkSize, Data: block})
+	out.Refs = append(out.Refs, blkfmt.ArenaRef{Addr: a.head, Hash: hash.Sum(block)})
+	return nil
+}
+
+// joined sorts list by address and joins writes that touch.
+func joined(list []Write) []Write {
+	slices.SortFunc(list, func(x, y Write) int { return cmp.Compare(x.Addr, y.Addr) })
+	var out []Write
+	for i := 0; i < len(list); {
+		j := i + 1
+		for j < len(list) && list[j].Addr == list[j-1].Addr+blkfmt.BlkSize {
+			j++
+		}
+		w := list[i]
+		if j > i+1 {
+			parts := make([][]byte, 0, j-i)
+			for _, x := range list[i:j] {
+				parts = append(parts, x.Data)
+			}
+			w.Data = bytes.Join(parts, nil)
+		}
+		out = append(out, w)
+		i = j
+	}
+	return out
+}
+
+// Release hands out again what the Seal that returned sealed logged as free: to be called once its
+// commit is on stable storage and no reader of an older state is left. It fails if sealed is not the
+// last one, or was released before. After a commit that failed it must not be called: then nothing
+// is known about what is on the device, and there is no further Seal. Safe for concurrent use.
+func (s *Set) Release(sealed *Sealed) error {
+	s.releaseMu.Lock()
+	defer s.releaseMu.Unlock()
+	if sealed.released || sealed.Qgen != s.qgen.Load() {
+		return fmt.Errorf("arena: release of barrier %d, which is not the one that waits", sealed.Qgen)
+	}
+	sealed.released = true
+	for _, a := range s.arenas {
+		a.release()
+	}
+	return nil
+}
+
+func (a *arena) release() {
+	a.mu.Lock()
+	defer a.unlock()
+	for b, n := range a.limbo.all() {
+		a.free.insert(b, n)
+	}
+	a.limbo = blockSet{}
+	a.headBad, a.footBad, a.hdr = false, false, nil
+}

@@ -1,0 +1,201 @@
+package arena
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+	"sync"
+	"sync/atomic"
+
+	"gefs9p/blkfmt"
+)
+
+// A Set is all arenas of a device. It is made by Format or Load. Its methods are safe for concurrent
+// use, but for Seal, Rebuild and Extend.
+type Set struct {
+	arenas []*arena // ascending addresses
+	hash   blkfmt.Hasher
+	count  atomic.Uint64 // calls of Alloc
+	sums   sums
+
+	qgen      atomic.Int64 // of the last barrier; -1 on a new device
+	releaseMu sync.Mutex
+}
+
+// Meta is the hint for a block that is not part of a file.
+const Meta = ^uint64(0)
+
+// turn is the number of allocations after which the choice of arenas moves on.
+const turn = 2048
+
+// Format returns the arenas of a new device, everything in them free. The first Seal writes their
+// logs; its qgen may be 0. It fails if g is no geometry of blkfmt.ReamGeometry's kind.
+func Format(g blkfmt.Geometry, hash blkfmt.Hasher) (*Set, error) {
+	if g.Count < 1 || g.Count > blkfmt.MaxArenas {
+		return nil, fmt.Errorf("arena: %d arenas, must be 1 to %d", g.Count, blkfmt.MaxArenas)
+	}
+	s := &Set{hash: hash}
+	s.qgen.Store(-1)
+	if err := s.Extend(g); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Extend adds g.Count new arenas behind those there are, everything in them free. They are part of
+// the device after the next Seal and its commit. It is for a device that nobody else uses yet: no
+// other method may run at the same time.
+func (s *Set) Extend(g blkfmt.Geometry) error {
+	end := blkfmt.Addr(blkfmt.BlkSize)
+	if n := len(s.arenas); n > 0 {
+		a := s.arenas[n-1]
+		end = a.base + blkfmt.Addr(a.size)
+	}
+	const least = 4 * blkfmt.BlkSize
+	switch {
+	case g.Count < 1 || g.Count > blkfmt.MaxArenas-len(s.arenas):
+		return fmt.Errorf("arena: %d arenas and %d more, at most %d can be", len(s.arenas), g.Count, blkfmt.MaxArenas)
+	case g.First < end || g.First%blkfmt.BlkSize != 0:
+		return fmt.Errorf("arena: new arenas at %v, where the last one ends at %v", g.First, end)
+	case g.Size < least || g.Size%blkfmt.BlkSize != 0 || g.Size > (1<<62-int64(g.First))/int64(g.Count)-blkfmt.ArenaOverhead:
+		return fmt.Errorf("arena: %d new arenas of %d bytes", g.Count, g.Size)
+	}
+	for i := range g.Count {
+		a := newArena(len(s.arenas), g.Header(i), g.Size, &s.sums)
+		a.free.insert(a.base, int64(a.end-a.base))
+		a.settleLocked()
+		s.arenas = append(s.arenas, a)
+	}
+	return nil
+}
+
+// Len returns the number of arenas.
+func (s *Set) Len() int { return len(s.arenas) }
+
+// Qgen returns the generation of the last barrier: that of the last Seal, or what Load was told. It
+// is -1 on a new device.
+func (s *Set) Qgen() int64 { return s.qgen.Load() }
+
+// find returns the arena that has b in the part of its body that may be in use, nil if there is none.
+func (s *Set) find(b blkfmt.Addr) *arena {
+	i := sort.Search(len(s.arenas), func(i int) bool { return s.arenas[i].head > b })
+	if i == 0 {
+		return nil
+	}
+	if a := s.arenas[i-1]; a.holds(b) {
+		return a
+	}
+	return nil
+}
+
+// Contains tells whether b can be the address of a tree, data, log or deadlist block: a whole block
+// inside an arena's body, other than the two that are never handed out. Source: getarena.
+func (s *Set) Contains(b blkfmt.Addr) bool { return s.find(b) != nil }
+
+// Index returns the number of the arena that contains b in the sense of Contains. Otherwise it
+// returns an *AddrError.
+func (s *Set) Index(b blkfmt.Addr) (int, error) {
+	if a := s.find(b); a != nil {
+		return a.no, nil
+	}
+	return -1, foreign("look-up", b)
+}
+
+func foreign(op string, b blkfmt.Addr) error {
+	return &AddrError{Op: op, Addr: b, What: "in no arena"}
+}
+
+// Alloc takes one block and returns its address. hint is the qid path of the file that it is for, or
+// Meta. With seq it takes a block that lies well behind the one taken last for the same hint, from
+// the low end; otherwise the highest free one.
+//
+// The blocks of a file go to one arena for a while, apart from the one that trees go to; a busy or
+// full arena is passed over. Alloc returns ErrFull when every arena is down to its log floor; it
+// ignores the reserve, see Room. The block is fresh until the next Seal. It waits for other calls,
+// never for I/O. Source: pickarena, blkalloc, blkalloc_lk.
+func (s *Set) Alloc(hint uint64, seq bool) (blkfmt.Addr, error) {
+	n := uint64(len(s.arenas))
+	start := (s.count.Add(1) - 1) / turn
+	if hint != Meta && n > 1 {
+		start += hint%(n-1) + 1
+	}
+	// The try counts in the choice, or a full first arena would look like a full disk.
+	for try := range 2 * n {
+		a := s.arenas[(start+try)%n]
+		if try+1 >= n {
+			a.mu.Lock()
+		} else if !a.mu.TryLock() {
+			continue
+		}
+		b, ok := a.allocLocked(hint, seq)
+		a.unlock()
+		if ok {
+			return b, nil
+		}
+	}
+	if list := s.Suspects(); len(list) > 0 {
+		return blkfmt.NoAddr, fmt.Errorf("arena %d: %w: %s", list[0].Arena, ErrSuspect, list[0].Why)
+	}
+	return blkfmt.NoAddr, ErrFull
+}
+
+// Free gives back a block that no committed state and no reader needs: one that Fresh tells of, or
+// would have told of. It may be handed out again at once. A block that the last Seal counted as
+// used is kept back until the Release after the next Seal all the same, as by FreeLater, because
+// nothing else would be safe. A block that is free, was given back before, is part of a log or lies
+// in no arena is refused with an *AddrError. Source: blkdealloc, blkdealloc_lk.
+func (s *Set) Free(b blkfmt.Addr) error { return s.free(b, true) }
+
+// FreeLater gives back blocks that the next state to be committed does not need, but the last one,
+// or a reader, may: the next Seal logs them as free, and its Release lets them be handed out. It
+// refuses blocks as Free does, but goes on with the others, and returns the first error with a count.
+func (s *Set) FreeLater(list ...blkfmt.Addr) error {
+	var first error
+	bad := 0
+	for _, b := range list {
+		if err := s.free(b, false); err != nil {
+			if first == nil {
+				first = err
+			}
+			bad++
+		}
+	}
+	if bad > 1 {
+		return fmt.Errorf("%w (and %d more)", first, bad-1)
+	}
+	return first
+}
+
+func (s *Set) free(b blkfmt.Addr, now bool) error {
+	a := s.find(b)
+	if a == nil {
+		return foreign("free", b)
+	}
+	a.mu.Lock()
+	defer a.unlock()
+	return a.freeLocked(b, now)
+}
+
+// Fresh tells whether the block at b was handed out since the last Seal and not given back: no
+// committed state can reach it. It takes constant time.
+func (s *Set) Fresh(b blkfmt.Addr) bool {
+	a := s.find(b)
+	if a == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.born.has(b)
+}
+
+// Room returns the number of blocks that ordinary requests may still take: what is free above the
+// reserves. A request that needs space asks first and is refused when there is not enough; removes
+// and the like go ahead and live on the reserve. It takes no lock.
+func (s *Set) Room() int64 { return s.sums.room.Load() }
+
+// LogPressure tells whether a commit should come soon: the blocks changed since the last one may
+// need more than half of the log blocks kept for the purpose in some arena. The other half is for
+// what is changed until it has come. It takes no lock.
+func (s *Set) LogPressure() bool { return s.sums.pressed.Load() > 0 }
+
+var errNoArena = errors.New("arena: no such arena")
