@@ -32,7 +32,7 @@ type point struct {
 }
 
 // pointEvery is the number of events after which an image is kept to go back to.
-const pointEvery = 256
+const pointEvery = 64
 
 // Len returns the number of events.
 func (t *Trace) Len() int { return len(t.events) }
