@@ -1,0 +1,298 @@
+package betree
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"gefs9p/blkfmt"
+	"gefs9p/epoch"
+	"gefs9p/kvfmt"
+)
+
+var seedFlag = flag.Uint64("seed", 0, "seed of the random tests; 0 takes one from the clock")
+
+// newRand returns the source of a random test and logs its seed, which -seed takes back.
+func newRand(t testing.TB) *rand.Rand {
+	seed := *seedFlag
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("-seed=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+var errInjected = errors.New("injected failure")
+
+// A memStore is a Store and a Freer that keeps books. Each GetNode gives out a copy of its own,
+// which is overwritten when its last reference goes, so that whoever looks at it then sees rubbish.
+//
+//   - live holds the nodes and data blocks in use: those queued, or given out by data, and not
+//     freed since. A freed block can be read no more, unless keep is set.
+//   - out counts the references given out and not yet dropped, raw the blocks allocated and neither
+//     queued nor discarded.
+type memStore struct {
+	t    testing.TB
+	fast bool // share the bytes instead of copying them, and check nothing
+	keep bool // dead blocks can still be read, as inside an epoch
+
+	mu     sync.Mutex
+	next   blkfmt.Addr
+	nodes  map[blkfmt.Addr]*memNode
+	live   map[blkfmt.Addr]bool
+	spare  [][]byte
+	out    int
+	raw    int
+	failIn int // calls of GetNode and New until one fails; 0 is never
+	gets   int
+	writes int
+	frees  int
+	held   int // most references out at a time
+}
+
+// A memNode is a node as it is on disk.
+type memNode struct {
+	bp   blkfmt.Bptr
+	data []byte
+}
+
+// A memBlk is a node in memory.
+type memBlk struct {
+	s      *memStore
+	typ    blkfmt.Type
+	buf    []byte
+	where  blkfmt.Bptr
+	hash   uint64
+	hashed bool
+	queued bool
+	refs   int
+}
+
+func newStore(t testing.TB) *memStore {
+	return &memStore{t: t, next: blkfmt.BlkSize, nodes: make(map[blkfmt.Addr]*memNode), live: make(map[blkfmt.Addr]bool)}
+}
+
+// lock panics with a broken rule rather than go on with books that are wrong.
+func (s *memStore) rule(ok bool, format string, arg ...any) {
+	if !ok {
+		panic(fmt.Sprintf(format, arg...))
+	}
+}
+
+func (b *memBlk) Bytes() []byte {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	b.s.rule(b.refs > 0, "bytes of %v without a reference", b.where)
+	return b.buf
+}
+
+func (b *memBlk) Where() blkfmt.Bptr { return b.where }
+
+func (b *memBlk) Ptr() blkfmt.Bptr {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	b.s.rule(b.refs > 0 && b.queued, "pointer to %v, which may still change or is gone", b.where)
+	if !b.hashed {
+		b.hash, b.hashed = blkfmt.Metro{}.Sum(b.buf), true
+	}
+	return blkfmt.Bptr{Addr: b.where.Addr, Hash: b.hash, Gen: b.where.Gen}
+}
+
+func (b *memBlk) Hold() {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	b.s.rule(b.refs > 0, "hold of %v without a reference", b.where)
+	b.refs++
+	b.s.took()
+}
+
+func (s *memStore) took() {
+	s.out++
+	s.held = max(s.held, s.out)
+}
+
+func (s *memStore) fails() bool {
+	if s.failIn > 0 {
+		s.failIn--
+		return s.failIn == 0
+	}
+	return false
+}
+
+func (s *memStore) buffer() []byte {
+	if n := len(s.spare); n > 0 {
+		p := s.spare[n-1]
+		s.spare = s.spare[:n-1]
+		return p
+	}
+	return make([]byte, blkfmt.BlkSize)
+}
+
+func (s *memStore) GetNode(g *epoch.Guard, bp blkfmt.Bptr) (Block, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fails() {
+		return nil, fmt.Errorf("read %v: %w", bp, errInjected)
+	}
+	s.gets++
+	n := s.nodes[bp.Addr]
+	if n == nil {
+		return nil, &blkfmt.CorruptError{Addr: bp.Addr, Type: blkfmt.Leaf, What: "no node is there"}
+	}
+	b := &memBlk{s: s, where: n.bp, hash: bp.Hash, hashed: true, queued: true, refs: 1}
+	s.took()
+	if s.fast {
+		b.buf = n.data
+		return b, nil
+	}
+	b.buf = s.buffer()
+	copy(b.buf, n.data)
+	if got := (blkfmt.Metro{}).Sum(b.buf); got != bp.Hash || bp.Gen != n.bp.Gen {
+		s.out--
+		return nil, &blkfmt.CorruptError{Addr: bp.Addr, Type: blkfmt.Leaf, Want: bp.Hash, Got: got}
+	}
+	return b, nil
+}
+
+func (s *memStore) New(g *epoch.Guard, t blkfmt.Type, gen blkfmt.Gen) (Block, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fails() {
+		return nil, fmt.Errorf("allocate: %w", errInjected)
+	}
+	b := &memBlk{s: s, typ: t, buf: s.buffer(), where: blkfmt.Bptr{Addr: s.next, Hash: blkfmt.NoHash, Gen: gen}, refs: 1}
+	clear(b.buf)
+	s.next += blkfmt.BlkSize
+	s.raw++
+	s.took()
+	return b, nil
+}
+
+func (s *memStore) Enqueue(blk Block) {
+	b := blk.(*memBlk)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rule(b.refs > 0 && !b.queued, "enqueue of %v, which is queued or gone", b.where)
+	b.queued = true
+	data := b.buf
+	if !s.fast {
+		err := kvfmt.CheckNode(b.buf)
+		s.rule(err == nil, "enqueue of %v: %v", b.where, err)
+		s.rule(kvfmt.Node(b.buf).Leaf() == (b.typ == blkfmt.Leaf), "enqueue of %v, allocated as a %v", b.where, b.typ)
+		data = append([]byte(nil), b.buf...)
+	}
+	s.nodes[b.where.Addr] = &memNode{b.where, data}
+	s.live[b.where.Addr] = true
+	s.raw--
+	s.writes++
+}
+
+func (s *memStore) Discard(blk Block) {
+	b := blk.(*memBlk)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rule(b.refs == 1 && !b.queued, "discard of %v, which is queued or shared", b.where)
+	s.raw--
+	s.drop(b)
+}
+
+func (s *memStore) Drop(blk Block) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := blk.(*memBlk)
+	s.rule(b.queued, "drop of %v, which was never queued", b.where)
+	s.drop(b)
+}
+
+func (s *memStore) drop(b *memBlk) {
+	s.rule(b.refs > 0, "%v dropped more often than held", b.where)
+	b.refs--
+	s.out--
+	if b.refs > 0 {
+		return
+	}
+	if !s.fast {
+		for i := range b.buf {
+			b.buf[i] = 0xdb
+		}
+		s.spare = append(s.spare, b.buf)
+		b.buf = nil
+	}
+}
+
+// Free makes memStore a Freer.
+func (s *memStore) Free(bp blkfmt.Bptr) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.frees++
+	if !s.live[bp.Addr] {
+		s.t.Errorf("free of %v, which is not in use", bp)
+	}
+	if n := s.nodes[bp.Addr]; n != nil && n.bp.Gen != bp.Gen {
+		s.t.Errorf("free of %v, born in %d", bp, n.bp.Gen)
+	}
+	delete(s.live, bp.Addr)
+	if !s.keep {
+		delete(s.nodes, bp.Addr)
+	}
+	return nil
+}
+
+// data returns a pointer to a data block in use.
+func (s *memStore) data(gen blkfmt.Gen) blkfmt.Bptr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	bp := blkfmt.Bptr{Addr: s.next, Hash: uint64(s.next), Gen: gen}
+	s.next += blkfmt.BlkSize
+	s.live[bp.Addr] = true
+	return bp
+}
+
+// put writes a node that somebody else made.
+func (s *memStore) put(gen blkfmt.Gen, n kvfmt.Node) blkfmt.Bptr {
+	s.t.Helper()
+	if err := kvfmt.CheckNode(n); err != nil {
+		s.t.Fatal(err)
+	}
+	bp := blkfmt.Bptr{Addr: s.next, Hash: blkfmt.Metro{}.Sum(n), Gen: gen}
+	s.next += blkfmt.BlkSize
+	s.nodes[bp.Addr] = &memNode{bp, append([]byte(nil), n...)}
+	s.live[bp.Addr] = true
+	return bp
+}
+
+// check verifies that nothing is held but one reference for each of the trees, that what they reach
+// is what is in use, and the invariants of each.
+func (s *memStore) check(trees ...*Tree) {
+	s.t.Helper()
+	if s.out != len(trees) || s.raw != 0 {
+		s.t.Fatalf("%d references held for %d trees, and %d blocks never queued", s.out, len(trees), s.raw)
+	}
+	reached := make(map[blkfmt.Addr]bool)
+	for _, t := range trees {
+		if err := Check(nil, t); err != nil {
+			s.t.Fatal(err)
+		}
+		err := t.Walk(nil, Visit{
+			Data: func(_ []byte, bp blkfmt.Bptr) error { reached[bp.Addr] = true; return nil },
+			Node: func(bp blkfmt.Bptr, level int) error { reached[bp.Addr] = true; return nil },
+		})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	for a := range reached {
+		if !s.live[a] {
+			s.t.Fatalf("block %v was freed, but is reached", a)
+		}
+	}
+	for a := range s.live {
+		if !reached[a] {
+			s.t.Fatalf("block %v is in use, but nothing reaches it (a node: %v)", a, s.nodes[a] != nil)
+		}
+	}
+}

@@ -1,0 +1,235 @@
+package betree
+
+import (
+	"bytes"
+	"fmt"
+
+	"gefs9p/blkfmt"
+	"gefs9p/epoch"
+	"gefs9p/kvfmt"
+)
+
+// Scan calls fn for each pair whose key starts with prefix and is above after, in the order of
+// keys, until fn returns false. A nil after is below every key. key and val are good only until fn
+// returns.
+//
+// All pairs are of one moment: the tree's when Scan was called. To go on later, with what the tree
+// is then, pass the last key. Errors: *blkfmt.CorruptError, those of Store.GetNode. Safe for
+// concurrent use; the caller is inside an epoch, and stays there.
+func (t *Tree) Scan(g *epoch.Guard, prefix, after []byte, fn func(key, val []byte) (more bool)) error {
+	c := cursor{t: t, g: g, prefix: prefix}
+	start, skip := prefix, false
+	if after != nil && kvfmt.Compare(after, prefix) >= 0 {
+		start, skip = after, true
+	}
+	return c.scan(start, skip, fn)
+}
+
+// ScanRange is Scan for the keys from from up to to, which is not included. A nil to is above every
+// key.
+func (t *Tree) ScanRange(g *epoch.Guard, from, to []byte, fn func(key, val []byte) (more bool)) error {
+	c := cursor{t: t, g: g, to: to}
+	return c.scan(from, false, fn)
+}
+
+// A cursor is a position between the pairs of a tree: a path from the root down, and on each level
+// the next child or entry, and the next message. Everything before it has been returned.
+type cursor struct {
+	t      *Tree
+	g      *epoch.Guard
+	prefix []byte // the keys wanted, and
+	to     []byte // where they end, unless it is nil
+
+	ht    int
+	depth int // nodes on the path; ht when it reaches a leaf
+	step  [blkfmt.MaxHeight]step
+	val   valbuf
+}
+
+// A step is one node of a cursor's path. In a pivot that is not the last of the path, vi is the
+// child that comes next on the path.
+type step struct {
+	b        Block
+	n        kvfmt.Node
+	vi, nval int
+	bi, nbuf int
+}
+
+// scan calls fn for the pairs from start on; if skip, for those after it.
+func (c *cursor) scan(start []byte, skip bool, fn func(key, val []byte) bool) error {
+	defer c.close()
+	root, ht, err := c.t.acquire(c.g)
+	if err != nil {
+		return fmt.Errorf("scan: %w", err)
+	}
+	c.ht = ht
+	c.push(root)
+	if err := c.seek(start, skip); err != nil {
+		return fmt.Errorf("scan: %w", err)
+	}
+	for {
+		key, val, ok, err := c.next()
+		if err != nil {
+			return fmt.Errorf("scan: %w", err)
+		}
+		if !ok || !fn(key, val) {
+			return nil
+		}
+	}
+}
+
+func (c *cursor) close() {
+	for c.depth > 0 {
+		c.pop()
+	}
+}
+
+func (c *cursor) push(b Block) {
+	n := kvfmt.Node(b.Bytes())
+	c.step[c.depth] = step{b: b, n: n, nval: n.Nval(), nbuf: n.Nbuf()}
+	c.depth++
+}
+
+func (c *cursor) pop() {
+	c.depth--
+	c.t.st.Drop(c.step[c.depth].b)
+	c.step[c.depth] = step{}
+}
+
+// descend adds to the path the next child of its last node.
+func (c *cursor) descend() error {
+	s := &c.step[c.depth-1]
+	bp, _ := s.n.Child(s.vi)
+	b, err := c.t.get(c.g, bp, c.ht-c.depth)
+	if err != nil {
+		return err
+	}
+	c.push(b)
+	return nil
+}
+
+// seek moves from the root to the first place not before start, or, if skip, after it.
+func (c *cursor) seek(start []byte, skip bool) error {
+	for {
+		s := &c.step[c.depth-1]
+		i, exact := s.n.Search(start)
+		if c.depth == c.ht {
+			if !exact || skip {
+				i++
+			}
+			s.vi = i
+			return nil
+		}
+		s.vi = max(i, 0)
+		s.bi = s.n.BufSearch(start)
+		for skip && s.bi < s.nbuf && bytes.Equal(s.n.Msg(s.bi).Key, start) {
+			s.bi++
+		}
+		if s.nval == 0 {
+			return nil
+		}
+		if err := c.descend(); err != nil {
+			return err
+		}
+	}
+}
+
+// next returns the next pair wanted, and moves behind it. ok is false when there is none.
+func (c *cursor) next() (key, val []byte, ok bool, err error) {
+	for {
+		if err := c.settle(); err != nil || c.depth == 0 {
+			return nil, nil, false, err
+		}
+		key := c.least()
+		if c.past(key) {
+			return nil, nil, false, nil
+		}
+		val, ok, err := c.take(key)
+		if err != nil || ok {
+			return key, val, ok, err
+		}
+	}
+}
+
+// past reports whether key, and all after it, are behind the keys wanted. No key before the start
+// gets here.
+func (c *cursor) past(key []byte) bool {
+	return c.to != nil && kvfmt.Compare(key, c.to) >= 0 || !bytes.HasPrefix(key, c.prefix)
+}
+
+// settle brings the path to the next leaf that has an entry left, or to a pivot that has only
+// messages left. The path is empty when nothing is left at all.
+func (c *cursor) settle() error {
+	for c.depth > 0 {
+		s := &c.step[c.depth-1]
+		pivot := c.depth < c.ht
+		// No key in a child is below the child's: do not read it for nothing.
+		if pivot && s.vi < s.nval && c.beyond(s.n.Key(s.vi)) {
+			s.vi = s.nval
+		}
+		switch {
+		case pivot && s.vi < s.nval:
+			if err := c.descend(); err != nil {
+				return err
+			}
+		case s.vi < s.nval || s.bi < s.nbuf:
+			return nil
+		default:
+			c.pop()
+			if c.depth > 0 {
+				c.step[c.depth-1].vi++
+			}
+		}
+	}
+	return nil
+}
+
+// beyond reports whether a child with that key can hold nothing that is wanted.
+func (c *cursor) beyond(key []byte) bool {
+	if c.to != nil && kvfmt.Compare(key, c.to) >= 0 {
+		return true
+	}
+	return kvfmt.Compare(key, c.prefix) > 0 && !bytes.HasPrefix(key, c.prefix)
+}
+
+// least returns the smallest key that is next on any level. There is one, after settle.
+func (c *cursor) least() []byte {
+	var least []byte
+	if c.depth == c.ht {
+		s := &c.step[c.depth-1]
+		least = s.n.Key(s.vi)
+	}
+	for i := range min(c.depth, c.ht-1) {
+		s := &c.step[i]
+		if s.bi < s.nbuf {
+			if k := s.n.Msg(s.bi).Key; least == nil || kvfmt.Compare(k, least) < 0 {
+				least = k
+			}
+		}
+	}
+	return least
+}
+
+// take moves every level behind key and returns the value that all of them make together.
+func (c *cursor) take(key []byte) (val []byte, ok bool, err error) {
+	if c.depth == c.ht {
+		s := &c.step[c.depth-1]
+		if k, v := s.n.Val(s.vi); bytes.Equal(k, key) {
+			val, ok = v, true
+			s.vi++
+		}
+	}
+	for i := min(c.depth, c.ht-1) - 1; i >= 0; i-- {
+		s := &c.step[i]
+		for ; s.bi < s.nbuf; s.bi++ {
+			m := s.n.Msg(s.bi)
+			if !bytes.Equal(m.Key, key) {
+				break
+			}
+			if val, ok, err = c.val.apply(m, val, ok); err != nil {
+				return nil, false, corrupt(s.b, err)
+			}
+		}
+	}
+	return val, ok, nil
+}
