@@ -26,6 +26,7 @@ const (
 	ErrTooManyFids = Error("too many fids")
 	ErrTooManyConn = Error("too many connections")
 	ErrInternal    = Error("internal error")
+	ErrStatSize    = Error("stat record does not fit into a message")
 
 	// ErrInterrupted is what a handler returns when it gave up because the request was
 	// cancelled. If it was flushed, only the Rflush is sent.

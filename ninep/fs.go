@@ -1,7 +1,5 @@
 package ninep
 
-import "net"
-
 // An FS is what a Server serves. Its methods, and those of the Files it returns, run on a worker
 // that has been entered (Ctx.Worker), many at a time.
 //
@@ -169,9 +167,3 @@ func (c *Ctx) Cancelled() <-chan struct{} {
 	}
 	return c.req.cancelled()
 }
-
-// RemoteAddr is the client's address, nil if the connection has none.
-func (c *Conn) RemoteAddr() net.Addr { return c.remote }
-
-// LocalAddr is the address that the client connected to, nil if the connection has none.
-func (c *Conn) LocalAddr() net.Addr { return c.local }

@@ -1,0 +1,197 @@
+package ninep
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"time"
+)
+
+// An output orders what is written to a connection. There is no goroutine for it: whoever has
+// something to send writes it, and whatever others bring meanwhile; see (*Conn).send.
+type output struct {
+	deadline deadline // of the one who writes
+
+	mu   sync.Mutex
+	room sync.Cond // pend got shorter, or nobody writes
+	busy bool      // somebody writes
+	pend *buffer   // to be written after that, nil for nothing
+	err  error     // of the first write that failed; nothing is written after
+}
+
+// flush sends the leader's replies. No worker may be held.
+func (c *Conn) flush() {
+	l := &c.lead
+	if l.out == nil {
+		return
+	}
+	if len(l.out.b) > 0 {
+		c.send(l.out.b, nil)
+	}
+	c.s.bufs.put(l.out)
+	l.out = nil
+}
+
+// send writes b, or leaves a copy with whoever is writing. It waits while more than Limits.Output
+// bytes are left there. On return b may be used again.
+//
+// With r, b is the reply of that blocked request, maybe empty. The request's tag is forgotten and the
+// Rflushes that wait for it are added in the moment in which the reply gets its place in the stream:
+// a Tflush that comes before finds the request and is answered after it, one that comes later finds
+// nothing and is answered by the leader, whose next send comes later too. And a client that has read
+// the reply can use the tag again.
+//
+// A failed write closes the connection.
+func (c *Conn) send(b []byte, r *request) {
+	o := &c.out
+	o.mu.Lock()
+	for o.busy && o.err == nil && o.pend != nil && len(o.pend.b)+len(b) > c.s.Limits.Output {
+		o.room.Wait()
+	}
+	if r != nil {
+		b = r.settle(b)
+	}
+	if o.err != nil || len(b) == 0 {
+		o.mu.Unlock()
+		return
+	}
+	if o.busy {
+		o.pend = c.s.bufs.grow(o.pend, len(b))
+		o.pend.b = append(o.pend.b, b...)
+		o.mu.Unlock()
+		return
+	}
+	o.busy = true
+	var mine *buffer
+	for {
+		o.mu.Unlock()
+		err := c.write(b)
+		c.s.bufs.put(mine)
+		o.mu.Lock()
+		mine, o.pend = o.pend, nil
+		o.room.Broadcast()
+		if err != nil {
+			o.err = err
+			o.busy = false
+			o.mu.Unlock()
+			c.s.bufs.put(mine)
+			c.kill(err)
+			return
+		}
+		if mine == nil {
+			break
+		}
+		b = mine.b
+	}
+	o.busy = false
+	o.room.Broadcast()
+	o.mu.Unlock()
+}
+
+// write writes all of b. A client has Limits.WriteTime to accept something, not everything.
+func (c *Conn) write(b []byte) error {
+	c.trace("->", b)
+	for len(b) > 0 {
+		timer := c.out.deadline.within(c, time.Now(), c.s.Limits.WriteTime, errSlowRead)
+		n, err := c.rwc.Write(b)
+		stop(timer)
+		b = b[n:]
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if n > 0 {
+				continue
+			}
+			return errSlowRead
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// trace prints the frames in b, if anybody wants to see them.
+func (c *Conn) trace(dir string, b []byte) {
+	if c.s.Trace == nil {
+		return
+	}
+	var f Fcall
+	for len(b) > 0 {
+		n, err := FrameSize(b, ^uint32(0))
+		if err != nil || n == 0 || n > len(b) {
+			return
+		}
+		if err := f.Decode(b[:n]); err != nil {
+			c.s.Trace(dir, c.name, err.Error())
+		} else {
+			c.s.Trace(dir, c.name, Format(f.Msg()))
+		}
+		b = b[n:]
+	}
+}
+
+// A deadline is a connection's read or write deadline. It belongs to whoever may read or write. It
+// saves setting it anew for every call: a deadline that comes too early only makes its owner look at
+// the clock.
+type deadline struct {
+	set func(time.Time) error // nil if the transport has no deadlines
+	at  time.Time             // as last set, zero for none
+}
+
+// newDeadline finds out whether the transport has the deadline that method sets.
+func newDeadline(rwc any, method string) deadline {
+	var set func(time.Time) error
+	switch method {
+	case "SetReadDeadline":
+		if t, ok := rwc.(interface{ SetReadDeadline(time.Time) error }); ok {
+			set = t.SetReadDeadline
+		}
+	case "SetWriteDeadline":
+		if t, ok := rwc.(interface{ SetWriteDeadline(time.Time) error }); ok {
+			set = t.SetWriteDeadline
+		}
+	}
+	if set == nil || set(time.Time{}) != nil { // files that cannot be polled say no
+		return deadline{}
+	}
+	return deadline{set: set}
+}
+
+// within gives the next call of a read or write between three quarters of d and d from now; then it
+// times out or, on a transport without deadlines, the connection is killed for the reason given. The
+// timer that does that, if any, is to be stopped after the call.
+func (t *deadline) within(c *Conn, now time.Time, d time.Duration, reason error) *time.Timer {
+	if t.set == nil {
+		return time.AfterFunc(d, func() { c.kill(reason) })
+	}
+	if t.at.Sub(now) < d-d/4 {
+		t.at = now.Add(d)
+		t.set(t.at)
+	}
+	return nil
+}
+
+// until is within for a time: the next call times out at the time at or earlier, but after now. The
+// zero time is never.
+func (t *deadline) until(c *Conn, now, at time.Time, reason error) *time.Timer {
+	switch {
+	case t.set == nil && at.IsZero():
+	case t.set == nil:
+		return time.AfterFunc(at.Sub(now), func() { c.kill(reason) })
+	case at.IsZero() != t.at.IsZero() || t.at.After(at) || !at.IsZero() && t.at.Before(now):
+		t.at = at
+		t.set(at)
+	}
+	return nil
+}
+
+func stop(timer *time.Timer) {
+	if timer != nil {
+		timer.Stop()
+	}
+}
+
+// interrupt makes the read that is under way, and every later one until the next deadline is set,
+// time out. It reports whether the transport can do that. Any goroutine may call it.
+func (t *deadline) interrupt() bool {
+	return t.set != nil && t.set(time.Unix(1, 0)) == nil
+}
