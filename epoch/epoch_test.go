@@ -222,13 +222,17 @@ func TestModel(t *testing.T) {
 
 func TestOneCleanerAtATime(t *testing.T) {
 	inside, done := make(chan bool), make(chan bool)
+	var calls atomic.Int32
 	d := New(0, func([]int) {
-		inside <- true
-		<-done
+		if calls.Add(1) == 1 {
+			inside <- true
+			<-done
+		}
 	})
 	d.Limbo(1)
 	d.Tick()
-	go d.Tick()
+	var wg sync.WaitGroup
+	wg.Go(func() { d.Tick() })
 	<-inside // the other one is releasing, in epoch 2
 	d.Limbo(2)
 	for range 10 {
@@ -240,7 +244,7 @@ func TestOneCleanerAtATime(t *testing.T) {
 		t.Errorf("epoch %d with %d pending; want 2 and 2", d.Epoch(), d.Pending())
 	}
 	done <- true
-	go func() { <-inside; done <- true }()
+	wg.Wait()
 	d.Drain()
 	if d.Pending() != 0 {
 		t.Errorf("%d pending after Drain", d.Pending())
@@ -524,9 +528,11 @@ func TestReleasedObjectsAreLeftToTheCollector(t *testing.T) {
 		runtime.GC()
 		select {
 		case <-collected:
+			runtime.KeepAlive(d)
 			return
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(5 * time.Millisecond):
 		}
 	}
+	runtime.KeepAlive(d)
 	t.Error("the domain keeps what it released")
 }
