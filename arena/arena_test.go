@@ -292,23 +292,33 @@ func pick(rnd *rand.Rand, m map[blkfmt.Addr]bool) blkfmt.Addr {
 	return slices.Sorted(maps.Keys(m))[rnd.IntN(len(m))]
 }
 
-// TestModel runs random histories on small arenas and compares with the model after every step.
 func TestModelOfRandomHistories(t *testing.T) {
 	rnd := newRand(t)
-	steps := 1500
+	steps := 1200
 	if testing.Short() {
 		steps = 300
 	}
-	for round := range 4 {
-		r := reamed(t, 1+rnd.IntN(4), 40+rnd.Int64N(120))
+	for round := range 6 {
+		r := reamed(t, 1+rnd.IntN(3), 28+rnd.Int64N(60))
 		r.rnd = rnd
 		qgen := int64(0)
-		for range steps {
+		most, full, anew, crashes := 0, 0, 0, 0
+		grow := true
+		for step := range steps {
+			if step%150 == 0 {
+				grow = rnd.IntN(2) == 0
+			}
+			allocs := 30
+			if grow {
+				allocs = 65
+			}
 			switch n := rnd.IntN(100); {
-			case n < 45:
-				r.alloc(rnd.Uint64N(8), rnd.IntN(2) == 0)
+			case n < allocs:
+				if _, err := r.alloc(rnd.Uint64N(8), rnd.IntN(2) == 0); err != nil {
+					full++
+				}
 			case n < 85:
-				for range 1 + rnd.IntN(3) {
+				for range 1 + rnd.IntN(2) {
 					if len(r.live) > 0 {
 						r.drop(pick(rnd, r.live))
 					}
@@ -316,7 +326,11 @@ func TestModelOfRandomHistories(t *testing.T) {
 			case n < 93:
 				if r.sealed == nil {
 					qgen += 1 + rnd.Int64N(5)
+					head := r.set.arenas[0].first
 					r.seal(qgen)
+					if r.set.arenas[0].first != head {
+						anew++
+					}
 				} else {
 					r.crashes(3)
 					r.write()
@@ -326,10 +340,13 @@ func TestModelOfRandomHistories(t *testing.T) {
 				r.checkLoad(r.disk, r.now)
 			default:
 				r.crash()
+				crashes++
 			}
+			most = max(most, len(r.live))
 			r.check()
 		}
-		t.Logf("round %d: %d arenas, barrier %d, %d live, log %d blocks", round, r.set.Len(), qgen, len(r.live), r.set.Stat()[0].Log)
+		t.Logf("round %d: %d arenas, barrier %d, at most %d blocks live, full %d times, log of the first anew %d times, %d crashes",
+			round, r.set.Len(), qgen, most, full, anew, crashes)
 	}
 }
 

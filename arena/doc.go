@@ -31,7 +31,8 @@
 // A log whose barrier is missing, that contradicts its header or cannot be read makes its arena
 // suspect: no block of it is handed out or taken back until Rebuild has been told what is in use.
 //
-// Locks: one mutex for each arena, a leaf. Only Seal holds more than one, in order of address.
+// Locks: one mutex for each arena, a leaf. Only Seal holds more than one, in order of address. One
+// more, taken before them, makes Seal and Release one at a time.
 //
 // Which blocks may be freed is decided in snap, and when in blkstore. Source: blk.c and load.c of
 // 9front's gefs, whose logs are rewritten in place; every byte written here is legal there.

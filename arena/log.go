@@ -159,9 +159,6 @@ func (a *arena) planLocked() (plan, error) {
 	if a.suspect != "" {
 		return plan{}, fmt.Errorf("arena %d: %w: %s", a.no, ErrSuspect, a.suspect)
 	}
-	if a.limbo.n > 0 {
-		return plan{}, fmt.Errorf("arena %d: sealed again before the last commit was released", a.no)
-	}
 	fresh, room := a.freshBlocks(), a.free.blocks()
 	if a.tail == blkfmt.NoAddr {
 		if fresh <= room {
@@ -169,19 +166,20 @@ func (a *arena) planLocked() (plan, error) {
 		}
 		return plan{}, a.noRoom(fresh, room)
 	}
-	// Below the floor, a new log is worth while as soon as it gives back more than it takes.
-	due := a.chain.n >= logGrowth*a.lastSize+logSlack || room < a.floor && a.chain.n > fresh+1
-	if due && fresh <= room {
-		return plan{anew: true}, nil
-	}
 	entries, blocks := a.changes()
-	if blocks <= room {
-		return plan{entries: entries}, nil
-	}
-	if fresh <= room {
+	switch {
+	case fresh > room:
+		if blocks <= room {
+			return plan{entries: entries}, nil
+		}
+		return plan{}, a.noRoom(min(blocks, fresh), room)
+	case blocks > room || blocks >= fresh || a.chain.n >= logGrowth*a.lastSize+logSlack:
+		return plan{anew: true}, nil
+	case room < a.floor && a.chain.n > fresh+1:
+		// A new log gives back more than it takes.
 		return plan{anew: true}, nil
 	}
-	return plan{}, a.noRoom(min(blocks, fresh), room)
+	return plan{entries: entries}, nil
 }
 
 func (a *arena) noRoom(need, have int64) error {
@@ -284,6 +282,7 @@ func (a *arena) barrierLocked(w *logWriter, qgen int64) (free int64, err error) 
 	a.tail = blkfmt.NoAddr
 	if next, ok := a.takeLogLocked(w.cur().addr + blkfmt.BlkSize); ok {
 		a.tail = next
+		a.streams.keep(next+blkfmt.BlkSize, logSlack)
 		w.append(logfmt.Entry{Op: logfmt.Alloc1, Addr: next, Len: blkfmt.BlkSize})
 		w.link(next)
 	}

@@ -21,9 +21,10 @@ type Write struct {
 //
 // A commit writes, each step on stable storage before the next begins:
 //
-//  1. Heal, if there is any;
+//  1. Heal, if there is any. Before, both superblocks must be the same: otherwise the first one,
+//     which led to the good header, is about to be overwritten, and the second one leads to neither;
 //  2. Log and Headers, together with all blocks of the new state;
-//  3. the superblocks, the first one first, holding Refs and Qgen;
+//  3. the first superblock, then the second, holding Refs and Qgen;
 //  4. Footers.
 //
 // When the first superblock is on stable storage, and nobody reads the former state any more, the
@@ -35,8 +36,6 @@ type Sealed struct {
 	Headers []Write           // a header for each arena
 	Footers []Write           // the same headers for the second place
 	Refs    []blkfmt.ArenaRef // the superblock's arena table
-
-	released bool
 }
 
 // Seal ends the allocation logs with the barrier qgen and returns what a commit must write. From
@@ -50,13 +49,18 @@ type Sealed struct {
 //
 // qgen must be higher than that of the last Seal or Load, and the last Sealed must have been released.
 // Seal fails with ErrSuspect, or with ErrFull if a log has no room in its arena, and has changed
-// nothing then; see LogPressure. It does no I/O. Calls of Seal must not overlap.
+// nothing then; see LogPressure. It does no I/O, and takes all arena locks.
 //
 // Source: logbarrier, compresslog and the first half of sync.
 func (s *Set) Seal(qgen int64) (*Sealed, error) {
+	s.sealMu.Lock()
+	defer s.sealMu.Unlock()
 	for _, a := range s.arenas {
 		a.mu.Lock()
 		defer a.unlock()
+	}
+	if s.waiting != nil {
+		return nil, fmt.Errorf("arena: barrier %d while the commit of barrier %d is not released", qgen, s.waiting.Qgen)
 	}
 	if qgen <= s.qgen.Load() || qgen >= 1<<55 {
 		return nil, fmt.Errorf("arena: barrier %d after barrier %d", qgen, s.qgen.Load())
@@ -79,6 +83,7 @@ func (s *Set) Seal(qgen int64) (*Sealed, error) {
 		}
 	}
 	s.qgen.Store(qgen)
+	s.waiting = out
 	out.Log = joined(out.Log)
 	return out, nil
 }
@@ -153,15 +158,15 @@ func joined(list []Write) []Write {
 // last one, or was released before. After a commit that failed it must not be called: then nothing
 // is known about what is on the device, and there is no further Seal. Safe for concurrent use.
 func (s *Set) Release(sealed *Sealed) error {
-	s.releaseMu.Lock()
-	defer s.releaseMu.Unlock()
-	if sealed.released || sealed.Qgen != s.qgen.Load() {
-		return fmt.Errorf("arena: release of barrier %d, which is not the one that waits", sealed.Qgen)
+	s.sealMu.Lock()
+	defer s.sealMu.Unlock()
+	if sealed == nil || sealed != s.waiting {
+		return errors.New("arena: release of what is not the last Seal, or was released before")
 	}
-	sealed.released = true
 	for _, a := range s.arenas {
 		a.release()
 	}
+	s.waiting = nil
 	return nil
 }
 

@@ -11,15 +11,16 @@ import (
 )
 
 // A Set is all arenas of a device. It is made by Format or Load. Its methods are safe for concurrent
-// use, but for Seal, Rebuild and Extend.
+// use, but for Rebuild and Extend, which belong to opening.
 type Set struct {
 	arenas []*arena // ascending addresses
 	hash   blkfmt.Hasher
 	count  atomic.Uint64 // calls of Alloc
 	sums   sums
 
-	qgen      atomic.Int64 // of the last barrier; -1 on a new device
-	releaseMu sync.Mutex
+	qgen    atomic.Int64 // of the last barrier; -1 on a new device
+	sealMu  sync.Mutex
+	waiting *Sealed // returned by the last Seal and not released; under sealMu
 }
 
 // Meta is the hint for a block that is not part of a file.
@@ -193,9 +194,9 @@ func (s *Set) Fresh(b blkfmt.Addr) bool {
 // and the like go ahead and live on the reserve. It takes no lock.
 func (s *Set) Room() int64 { return s.sums.room.Load() }
 
-// LogPressure tells whether a commit should come soon: the blocks changed since the last one may
-// need more than half of the log blocks kept for the purpose in some arena. The other half is for
-// what is changed until it has come. It takes no lock.
+// LogPressure tells whether a commit should come soon: in some arena the next log may need more than
+// half of the blocks that are left for it. From then until the Seal, 6000 more blocks may change in
+// each arena, and Seal finds room, however full and fragmented the arena is. It takes no lock.
 func (s *Set) LogPressure() bool { return s.sums.pressed.Load() > 0 }
 
 var errNoArena = errors.New("arena: no such arena")

@@ -16,7 +16,7 @@ const (
 // close together and the stretches of long files are long. A window is a wish: it owns no blocks, and
 // is forgotten when more files come than there are streams.
 type streams struct {
-	s     [nstreams]stream
+	s     [nstreams + 1]stream // the first one is the log's
 	clock uint64
 }
 
@@ -31,8 +31,8 @@ type stream struct {
 // false if nothing is free.
 func (t *streams) take(free *ranges, hint uint64) (blkfmt.Addr, bool) {
 	t.clock++
-	st := &t.s[0]
-	for i := range t.s {
+	st := &t.s[1]
+	for i := 1; i < len(t.s); i++ {
 		s := &t.s[i]
 		if s.end != 0 && s.hint == hint {
 			st = s
@@ -59,6 +59,12 @@ func (t *streams) take(free *ranges, hint uint64) (blkfmt.Addr, bool) {
 	st.next = a + blkfmt.BlkSize
 	st.end = a + blkfmt.Addr(st.window*blkfmt.BlkSize)
 	return a, true
+}
+
+// keep makes n blocks from a on the window of the log, which grows by a block with each commit and
+// is best written in one piece.
+func (t *streams) keep(a blkfmt.Addr, n int64) {
+	t.s[0] = stream{next: a, end: a + blkfmt.Addr(n*blkfmt.BlkSize)}
 }
 
 // start returns where st's next window begins: behind the last one if that is free, else at the
