@@ -104,16 +104,17 @@ type Ent struct {
 	Name string
 }
 
-var errKey = errors.New("malformed key")
+// ErrKey is wrapped by every error about bytes that are no key.
+var ErrKey = errors.New("malformed key")
 
 // GetEnt decodes a Kent key, strictly.
 func GetEnt(k []byte) (Ent, error) {
 	if len(k) < EntPrefix+3 || k[0] != Kent {
-		return Ent{}, fmt.Errorf("%w: entry key %x", errKey, k)
+		return Ent{}, fmt.Errorf("%w: entry key %x", ErrKey, k)
 	}
 	n := int(binary.BigEndian.Uint16(k[9:]))
 	if len(k) != EntPrefix+2+n+1 || k[len(k)-1] != 0 {
-		return Ent{}, fmt.Errorf("%w: entry key %x", errKey, k)
+		return Ent{}, fmt.Errorf("%w: entry key %x", ErrKey, k)
 	}
 	return Ent{binary.BigEndian.Uint64(k[1:]), string(k[11 : 11+n])}, nil
 }
@@ -121,7 +122,7 @@ func GetEnt(k []byte) (Ent, error) {
 // GetDat decodes a Kdat key.
 func GetDat(k []byte) (qid, off uint64, err error) {
 	if len(k) != DatKeySize || k[0] != Kdat {
-		return 0, 0, fmt.Errorf("%w: data key %x", errKey, k)
+		return 0, 0, fmt.Errorf("%w: data key %x", ErrKey, k)
 	}
 	return binary.BigEndian.Uint64(k[1:]), binary.BigEndian.Uint64(k[9:]), nil
 }
@@ -129,7 +130,7 @@ func GetDat(k []byte) (qid, off uint64, err error) {
 // GetUp decodes a Kup key.
 func GetUp(k []byte) (qid uint64, err error) {
 	if len(k) != UpKeySize || k[0] != Kup {
-		return 0, fmt.Errorf("%w: up key %x", errKey, k)
+		return 0, fmt.Errorf("%w: up key %x", ErrKey, k)
 	}
 	return binary.BigEndian.Uint64(k[1:]), nil
 }
@@ -137,7 +138,7 @@ func GetUp(k []byte) (qid uint64, err error) {
 // GetSnapKey decodes a Ksnap key.
 func GetSnapKey(k []byte) (blkfmt.Gen, error) {
 	if len(k) != SnapKeySize || k[0] != Ksnap {
-		return 0, fmt.Errorf("%w: snapshot key %x", errKey, k)
+		return 0, fmt.Errorf("%w: snapshot key %x", ErrKey, k)
 	}
 	return blkfmt.Gen(binary.BigEndian.Uint64(k[1:])), nil
 }
@@ -145,7 +146,7 @@ func GetSnapKey(k []byte) (blkfmt.Gen, error) {
 // GetDlistKey decodes a Kdlist key.
 func GetDlistKey(k []byte) (gen, bgen blkfmt.Gen, err error) {
 	if len(k) != DlistKeySize || k[0] != Kdlist {
-		return 0, 0, fmt.Errorf("%w: deadlist key %x", errKey, k)
+		return 0, 0, fmt.Errorf("%w: deadlist key %x", ErrKey, k)
 	}
 	return blkfmt.Gen(binary.BigEndian.Uint64(k[1:])), blkfmt.Gen(binary.BigEndian.Uint64(k[9:])), nil
 }
@@ -153,7 +154,7 @@ func GetDlistKey(k []byte) (gen, bgen blkfmt.Gen, err error) {
 // CheckKey says whether k is a well-formed key of any kind.
 func CheckKey(k []byte) error {
 	if len(k) == 0 || len(k) > KeyMax {
-		return fmt.Errorf("%w: %d bytes", errKey, len(k))
+		return fmt.Errorf("%w: %d bytes", ErrKey, len(k))
 	}
 	var err error
 	switch k[0] {
@@ -169,7 +170,7 @@ func CheckKey(k []byte) error {
 		_, _, err = GetDlistKey(k)
 	case Klabel, Kconf:
 	default:
-		err = fmt.Errorf("%w: unknown kind %d", errKey, k[0])
+		err = fmt.Errorf("%w: unknown kind %d", ErrKey, k[0])
 	}
 	return err
 }

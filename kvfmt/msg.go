@@ -101,13 +101,15 @@ func AppendWstat(p []byte, mask uint8, d *Dir) []byte {
 	return p
 }
 
-var errMsg = errors.New("malformed message")
+// ErrMsg is wrapped by every error about a message that is malformed or cannot be applied for
+// another reason than ErrMissing.
+var ErrMsg = errors.New("malformed message")
 
 // ApplyWstat changes d as the payload of a Wstat message says. The payload must be consumed
 // exactly.
 func ApplyWstat(d *Dir, p []byte) error {
 	if len(p) == 0 || len(p) != wstatSize(p[0]) {
-		return fmt.Errorf("%w: wstat payload %x", errMsg, p)
+		return fmt.Errorf("%w: wstat payload %x", ErrMsg, p)
 	}
 	be := binary.BigEndian
 	mask, p := p[0], p[1:]
@@ -159,7 +161,7 @@ const LinkSize = 10
 // whoever reads them; those of the other ops are ignored.
 func CheckMsg(m Msg) error {
 	if len(m.Key) == 0 || len(m.Key) > KeyMax || len(m.Val) > ValMax {
-		return fmt.Errorf("%w: %v with key of %d and payload of %d bytes", errMsg, m.Op, len(m.Key), len(m.Val))
+		return fmt.Errorf("%w: %v with key of %d and payload of %d bytes", ErrMsg, m.Op, len(m.Key), len(m.Val))
 	}
 	kind := m.Key[0]
 	ok := true
@@ -177,7 +179,7 @@ func CheckMsg(m Msg) error {
 		ok = false
 	}
 	if !ok {
-		return fmt.Errorf("%w: %v of key %x, payload %x", errMsg, m.Op, m.Key, m.Val)
+		return fmt.Errorf("%w: %v of key %x, payload %x", ErrMsg, m.Op, m.Key, m.Val)
 	}
 	return nil
 }
@@ -203,7 +205,7 @@ func Apply(dst []byte, m Msg, cur []byte, present bool) ([]byte, bool, error) {
 			return nil, false, fmt.Errorf("%w: %v of key %x", ErrMissing, m.Op, m.Key)
 		}
 	default:
-		return nil, false, fmt.Errorf("%w: %v", errMsg, m.Op)
+		return nil, false, fmt.Errorf("%w: %v", ErrMsg, m.Op)
 	}
 
 	switch m.Op {
@@ -225,7 +227,7 @@ func Apply(dst []byte, m Msg, cur []byte, present bool) ([]byte, bool, error) {
 		return nil, false, err
 	}
 	if len(m.Val) != LinkSize {
-		return nil, false, fmt.Errorf("%w: %v payload %x", errMsg, m.Op, m.Val)
+		return nil, false, fmt.Errorf("%w: %v payload %x", ErrMsg, m.Op, m.Val)
 	}
 	link := blkfmt.Gen(binary.BigEndian.Uint64(m.Val))
 	if m.Op == Relink {
@@ -235,7 +237,7 @@ func Apply(dst []byte, m Msg, cur []byte, present bool) ([]byte, bool, error) {
 	}
 	nlbl, nref := int64(t.Nlbl)+int64(int8(m.Val[8])), int64(t.Nref)+int64(int8(m.Val[9]))
 	if nlbl < 0 || nref < 0 || nlbl > math.MaxInt32 || nref > math.MaxInt32 {
-		return nil, false, fmt.Errorf("%w: %v leaves %d labels and %d references", errMsg, m.Op, nlbl, nref)
+		return nil, false, fmt.Errorf("%w: %v leaves %d labels and %d references", ErrMsg, m.Op, nlbl, nref)
 	}
 	t.Nlbl, t.Nref = int32(nlbl), int32(nref)
 	return t.Append(dst[:0]), true, nil

@@ -244,7 +244,8 @@ func (n Node) InsertMsg(m Msg) {
 	be.PutUint16(n[8:], uint16(size+need))
 }
 
-var errNode = errors.New("malformed node")
+// ErrNode is wrapped by every error of CheckNode.
+var ErrNode = errors.New("malformed node")
 
 // CheckNode says whether p can be read as a node without harm: its tables and entries lie where
 // they may, sizes add up, a pivot has children, pointers and messages are well formed, keys are in
@@ -252,7 +253,7 @@ var errNode = errors.New("malformed node")
 // for the tree's invariants to say. It does not change p, and allocates only for errors.
 func CheckNode(p []byte) error {
 	if len(p) != blkfmt.BlkSize {
-		return fmt.Errorf("%w: %d bytes", errNode, len(p))
+		return fmt.Errorf("%w: %d bytes", ErrNode, len(p))
 	}
 	n := Node(p)
 	switch t := blkfmt.Type(binary.BigEndian.Uint16(p)); t {
@@ -260,14 +261,14 @@ func CheckNode(p []byte) error {
 		return n.checkVals(n[leafTab:], 0, ValMax)
 	case blkfmt.Pivot:
 		if n.Nval() == 0 {
-			return fmt.Errorf("%w: pivot without children", errNode)
+			return fmt.Errorf("%w: pivot without children", ErrNode)
 		}
 		if err := n.checkVals(n[pivTab:bufTab], ChildSize, ChildSize); err != nil {
 			return err
 		}
 		return n.checkBuf(n[bufTab:])
 	default:
-		return fmt.Errorf("%w: type is %d", errNode, uint16(t))
+		return fmt.Errorf("%w: type is %d", ErrNode, uint16(t))
 	}
 }
 
@@ -277,33 +278,33 @@ func (n Node) checkVals(half []byte, vmin, vmax int) error {
 	nval, want := n.Nval(), int(be.Uint16(n[4:]))
 	heap := len(half) - want // where entries start; below it are the table and free space
 	if 2*nval > heap {
-		return fmt.Errorf("%w: %d entries of %d bytes in %d", errNode, nval, want, len(half))
+		return fmt.Errorf("%w: %d entries of %d bytes in %d", ErrNode, nval, want, len(half))
 	}
 	var prev []byte // empty: below every key, as none is empty
 	sum := 0
 	for i := range nval {
 		off := int(be.Uint16(half[2*i:]))
 		if off < heap || off+4 > len(half) {
-			return fmt.Errorf("%w: entry %d at offset %d", errNode, i, off)
+			return fmt.Errorf("%w: entry %d at offset %d", ErrNode, i, off)
 		}
 		p := half[off:]
 		klen := int(be.Uint16(p))
 		if klen == 0 || klen > KeyMax || 4+klen > len(p) {
-			return fmt.Errorf("%w: entry %d has a key of %d bytes", errNode, i, klen)
+			return fmt.Errorf("%w: entry %d has a key of %d bytes", ErrNode, i, klen)
 		}
 		vlen := int(be.Uint16(p[2+klen:]))
 		if vlen < vmin || vlen > vmax || 4+klen+vlen > len(p) {
-			return fmt.Errorf("%w: entry %d has a value of %d bytes", errNode, i, vlen)
+			return fmt.Errorf("%w: entry %d has a value of %d bytes", ErrNode, i, vlen)
 		}
 		key := p[2 : 2+klen]
 		if Compare(prev, key) >= 0 {
-			return fmt.Errorf("%w: entry %d is out of order", errNode, i)
+			return fmt.Errorf("%w: entry %d is out of order", ErrNode, i)
 		}
 		prev = key
 		sum += 4 + klen + vlen
 	}
 	if sum != want {
-		return fmt.Errorf("%w: entries of %d bytes, header says %d", errNode, sum, want)
+		return fmt.Errorf("%w: entries of %d bytes, header says %d", ErrNode, sum, want)
 	}
 	return nil
 }
@@ -314,36 +315,36 @@ func (n Node) checkBuf(half []byte) error {
 	nbuf, want := n.Nbuf(), int(be.Uint16(n[8:]))
 	heap := len(half) - want
 	if 2*nbuf > heap {
-		return fmt.Errorf("%w: %d messages of %d bytes in %d", errNode, nbuf, want, len(half))
+		return fmt.Errorf("%w: %d messages of %d bytes in %d", ErrNode, nbuf, want, len(half))
 	}
 	var prev []byte
 	sum := 0
 	for i := range nbuf {
 		off := int(be.Uint16(half[2*i:]))
 		if off < heap || off+5 > len(half) {
-			return fmt.Errorf("%w: message %d at offset %d", errNode, i, off)
+			return fmt.Errorf("%w: message %d at offset %d", ErrNode, i, off)
 		}
 		p := half[off:]
 		klen := int(be.Uint16(p[1:]))
 		if 5+klen > len(p) {
-			return fmt.Errorf("%w: message %d has a key of %d bytes", errNode, i, klen)
+			return fmt.Errorf("%w: message %d has a key of %d bytes", ErrNode, i, klen)
 		}
 		vlen := int(be.Uint16(p[3+klen:]))
 		if 5+klen+vlen > len(p) {
-			return fmt.Errorf("%w: message %d has a payload of %d bytes", errNode, i, vlen)
+			return fmt.Errorf("%w: message %d has a payload of %d bytes", ErrNode, i, vlen)
 		}
 		m := Msg{Op(p[0]), p[3 : 3+klen], p[5+klen : 5+klen+vlen]}
 		if err := CheckMsg(m); err != nil {
-			return fmt.Errorf("%w: message %d: %w", errNode, i, err)
+			return fmt.Errorf("%w: message %d: %w", ErrNode, i, err)
 		}
 		if Compare(prev, m.Key) > 0 {
-			return fmt.Errorf("%w: message %d is out of order", errNode, i)
+			return fmt.Errorf("%w: message %d is out of order", ErrNode, i)
 		}
 		prev = m.Key
 		sum += 5 + klen + vlen
 	}
 	if sum != want {
-		return fmt.Errorf("%w: messages of %d bytes, header says %d", errNode, sum, want)
+		return fmt.Errorf("%w: messages of %d bytes, header says %d", ErrNode, sum, want)
 	}
 	return nil
 }

@@ -8,7 +8,8 @@ import (
 	"gefs9p/blkfmt"
 )
 
-var errValue = errors.New("malformed value")
+// ErrValue is wrapped by every error about bytes that are no value of their kind.
+var ErrValue = errors.New("malformed value")
 
 // A Dir is a directory entry's value; the name is in its key.
 //
@@ -54,7 +55,7 @@ func (d *Dir) Append(p []byte) []byte {
 // GetDir decodes a directory entry's value, which must be exactly DirSize bytes.
 func GetDir(p []byte) (Dir, error) {
 	if len(p) != DirSize {
-		return Dir{}, fmt.Errorf("%w: directory entry of %d bytes, not %d", errValue, len(p), DirSize)
+		return Dir{}, fmt.Errorf("%w: directory entry of %d bytes, not %d", ErrValue, len(p), DirSize)
 	}
 	be := binary.BigEndian
 	return Dir{
@@ -73,7 +74,7 @@ func GetDir(p []byte) (Dir, error) {
 // GetDatVal decodes the value of a Kdat key: the pointer to the data block.
 func GetDatVal(p []byte) (blkfmt.Bptr, error) {
 	if len(p) != blkfmt.PtrSize {
-		return blkfmt.Bptr{}, fmt.Errorf("%w: block pointer of %d bytes", errValue, len(p))
+		return blkfmt.Bptr{}, fmt.Errorf("%w: block pointer of %d bytes", ErrValue, len(p))
 	}
 	return blkfmt.GetPtr(p), nil
 }
@@ -111,7 +112,7 @@ func (t *Tree) Append(p []byte) []byte {
 // GetTree decodes a tree root, which must be exactly TreeSize bytes and of a believable height.
 func GetTree(p []byte) (Tree, error) {
 	if len(p) != TreeSize {
-		return Tree{}, fmt.Errorf("%w: tree root of %d bytes, not %d", errValue, len(p), TreeSize)
+		return Tree{}, fmt.Errorf("%w: tree root of %d bytes, not %d", ErrValue, len(p), TreeSize)
 	}
 	be := binary.BigEndian
 	t := Tree{
@@ -126,7 +127,7 @@ func GetTree(p []byte) (Tree, error) {
 		Root: blkfmt.GetPtr(p[48:]),
 	}
 	if t.Ht < 1 || t.Ht > blkfmt.MaxHeight {
-		return Tree{}, fmt.Errorf("%w: tree of height %d", errValue, t.Ht)
+		return Tree{}, fmt.Errorf("%w: tree of height %d", ErrValue, t.Ht)
 	}
 	return t, nil
 }
@@ -150,7 +151,7 @@ func (l Label) Append(p []byte) []byte {
 // GetLabel decodes a label's value.
 func GetLabel(p []byte) (Label, error) {
 	if len(p) != LabelSize || p[0] != Ksnap {
-		return Label{}, fmt.Errorf("%w: label %x", errValue, p)
+		return Label{}, fmt.Errorf("%w: label %x", ErrValue, p)
 	}
 	return Label{blkfmt.Gen(binary.BigEndian.Uint64(p[1:])), binary.BigEndian.Uint32(p[9:])}, nil
 }
@@ -165,7 +166,7 @@ func (d Dlist) Append(p []byte) []byte { return d.Tl.Append(d.Hd.Append(p)) }
 // GetDlist decodes a deadlist's value.
 func GetDlist(p []byte) (Dlist, error) {
 	if len(p) != DlistSize {
-		return Dlist{}, fmt.Errorf("%w: deadlist of %d bytes", errValue, len(p))
+		return Dlist{}, fmt.Errorf("%w: deadlist of %d bytes", ErrValue, len(p))
 	}
 	return Dlist{blkfmt.GetPtr(p), blkfmt.GetPtr(p[blkfmt.PtrSize:])}, nil
 }

@@ -20,12 +20,12 @@ func AppendDead(p []byte, a blkfmt.Addr) []byte {
 // address last. It fails if p is no whole number of addresses or one of them is no block address.
 func Dead(dst []blkfmt.Addr, p []byte) ([]blkfmt.Addr, error) {
 	if len(p)%8 != 0 {
-		return dst, fmt.Errorf("deadlist of %d bytes: not whole addresses", len(p))
+		return dst, fmt.Errorf("%w: deadlist of %d bytes: not whole addresses", ErrEntry, len(p))
 	}
 	for ; len(p) > 0; p = p[8:] {
 		a := blkfmt.Addr(binary.BigEndian.Uint64(p))
 		if !a.Block() {
-			return dst, fmt.Errorf("deadlist entry %#x: not a block address", uint64(a))
+			return dst, fmt.Errorf("%w: deadlist holds %#x: not a block address", ErrEntry, uint64(a))
 		}
 		dst = append(dst, a)
 	}

@@ -7,6 +7,7 @@ package logfmt
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 
@@ -86,11 +87,14 @@ func Range(op Op, a blkfmt.Addr, n int64) Entry {
 	return Entry{Op: op, Addr: a, Len: n}
 }
 
+// ErrEntry is wrapped by every error about bytes that are no entry of a log or a deadlist.
+var ErrEntry = errors.New("malformed log entry")
+
 // Next reads the first entry of p and returns it with the bytes it took. It fails on an unknown
 // op, a cut entry, and an address or length that is no positive multiple of the block size.
 func Next(p []byte) (Entry, int, error) {
 	if len(p) < 8 {
-		return Entry{}, 0, fmt.Errorf("log entry cut after %d bytes", len(p))
+		return Entry{}, 0, fmt.Errorf("%w: cut after %d bytes", ErrEntry, len(p))
 	}
 	be := binary.BigEndian
 	w := be.Uint64(p)
@@ -103,15 +107,15 @@ func Next(p []byte) (Entry, int, error) {
 		e.Len = blkfmt.BlkSize
 	case Alloc, Free:
 		if len(p) < 16 {
-			return Entry{}, 0, fmt.Errorf("log entry %v cut after %d bytes", e.Op, len(p))
+			return Entry{}, 0, fmt.Errorf("%w: %v cut after %d bytes", ErrEntry, e.Op, len(p))
 		}
 		e.Len = int64(be.Uint64(p[8:]))
 	default:
-		return Entry{}, 0, fmt.Errorf("log entry %016x: unknown op", w)
+		return Entry{}, 0, fmt.Errorf("%w: %016x has an unknown op", ErrEntry, w)
 	}
 	e.Addr = blkfmt.Addr(w &^ 0xff)
 	if !e.Addr.Block() || e.Len <= 0 || e.Len%blkfmt.BlkSize != 0 || e.Len > math.MaxInt64-int64(e.Addr) {
-		return Entry{}, 0, fmt.Errorf("log entry %v of %d bytes at %v: not whole blocks", e.Op, e.Len, e.Addr)
+		return Entry{}, 0, fmt.Errorf("%w: %v of %d bytes at %v: not whole blocks", ErrEntry, e.Op, e.Len, e.Addr)
 	}
 	return e, e.Size(), nil
 }
