@@ -16,7 +16,9 @@ const (
 
 // An arena is one stretch of the device with its free ranges and its allocation log.
 //
-//   - free, later, limbo, the chain and what is in use are disjoint, and make up the usable body.
+//   - free, young, later, limbo, the chain and what is in use are disjoint, and make up the usable
+//     body.
+//   - Every block in young was free at the last barrier, whatever Seals came in between.
 //   - Every block in free was free at the last barrier too: what the last barrier has in use goes
 //     through later and limbo first. So a log block may be taken from free at any point of a log.
 //   - died is part of later; the rest of later came and went since the last barrier.
@@ -33,6 +35,7 @@ type arena struct {
 	free    *ranges
 	born    blockSet // in use, and free at the last barrier
 	died    blockSet // given back, and in use at the last barrier
+	young   blockSet // retired while fresh: free as far as any log knows, but kept back until Give
 	later   blockSet // given back, to be logged as free by the next Seal
 	limbo   blockSet // logged as free by the last Seal, to be handed out after its Release
 	streams streams
@@ -132,30 +135,27 @@ func (a *arena) allocLocked(hint uint64, seq bool) (blkfmt.Addr, bool) {
 	return b, ok
 }
 
-// freeLocked gives the block b back. Now says that nobody reads it any more, so that it may be handed
-// out again at once unless the last barrier has it in use.
-func (a *arena) freeLocked(b blkfmt.Addr, now bool) error {
+// freeLocked gives the block b back. If it is fresh it goes to the set given, or is free at once if
+// that is nil; if the last barrier has it in use it goes to later.
+func (a *arena) freeLocked(b blkfmt.Addr, fresh *blockSet) error {
 	switch {
 	case a.suspect != "":
 		return fmt.Errorf("free of block %v: arena %d: %w: %s", b, a.no, ErrSuspect, a.suspect)
-	case a.later.has(b) || a.limbo.has(b):
+	case a.young.has(b) || a.later.has(b) || a.limbo.has(b):
 		return &AddrError{Op: "free", Addr: b, What: "given back already"}
 	case a.chain.has(b):
 		return &AddrError{Op: "free", Addr: b, What: "a block of the allocation log"}
 	}
-	fresh := a.born.has(b)
-	if !fresh && a.free.holding(b) != nil {
+	switch born := a.born.remove(b); {
+	case !born && a.free.holding(b) != nil:
 		return &AddrError{Op: "free", Addr: b, What: "free already"}
-	}
-	if fresh {
-		a.born.remove(b)
-	} else {
+	case !born:
 		a.died.add(b)
-	}
-	if fresh && now {
-		a.free.insert(b, blkfmt.BlkSize)
-	} else {
 		a.later.add(b)
+	case fresh == nil:
+		a.free.insert(b, blkfmt.BlkSize)
+	default:
+		fresh.add(b)
 	}
 	return nil
 }

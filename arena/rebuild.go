@@ -89,7 +89,7 @@ func (a *arena) rebuild(used *blockSet) {
 	if at < a.end {
 		a.free.insert(at, int64(a.end-at))
 	}
-	a.born, a.died, a.later, a.limbo = blockSet{}, blockSet{}, blockSet{}, blockSet{}
+	a.born, a.died, a.young, a.later, a.limbo = blockSet{}, blockSet{}, blockSet{}, blockSet{}, blockSet{}
 	a.streams = streams{}
 	a.tail = blkfmt.NoAddr
 	a.suspect = ""
@@ -132,7 +132,7 @@ func (s *Set) Stat() []Stat {
 			Size:    a.size,
 			Used:    a.size - a.free.total,
 			Free:    a.free.total,
-			Waiting: (a.later.n + a.limbo.n) * blkfmt.BlkSize,
+			Waiting: (a.young.n + a.later.n + a.limbo.n) * blkfmt.BlkSize,
 			Reserve: a.reserve,
 			Log:     int(a.chain.n),
 			HeadBad: a.headBad,

@@ -145,7 +145,47 @@ func (s *Set) Alloc(hint uint64, seq bool) (blkfmt.Addr, error) {
 // used is kept back until the Release after the next Seal all the same, as by FreeLater, because
 // nothing else would be safe. A block that is free, was given back before, is part of a log or lies
 // in no arena is refused with an *AddrError. Source: blkdealloc, blkdealloc_lk.
-func (s *Set) Free(b blkfmt.Addr) error { return s.free(b, true) }
+func (s *Set) Free(b blkfmt.Addr) error {
+	return s.free(b, func(*arena) *blockSet { return nil })
+}
+
+// Retire gives back a block that the next state to be committed does not need, while readers may
+// still be on their way to it. Every log from the next Seal's on says that it is free. It is handed
+// out again after Give if it was Fresh, and otherwise after the Release of the next Seal. It refuses
+// what Free refuses.
+func (s *Set) Retire(b blkfmt.Addr) error {
+	return s.free(b, func(a *arena) *blockSet { return &a.young })
+}
+
+// Give lets a block be handed out that was fresh when it was retired: its readers have left. Any
+// other block is refused with an *AddrError.
+func (s *Set) Give(b blkfmt.Addr) error {
+	a := s.find(b)
+	if a == nil {
+		return foreign("give", b)
+	}
+	a.mu.Lock()
+	defer a.unlock()
+	if !a.young.remove(b) {
+		return &AddrError{Op: "give", Addr: b, What: "not retired"}
+	}
+	a.free.insert(b, blkfmt.BlkSize)
+	return nil
+}
+
+// NeedsSeal tells whether there is something to write even if nothing changes: a header whose
+// other copy had to stand in for it.
+func (s *Set) NeedsSeal() bool {
+	for _, a := range s.arenas {
+		a.mu.Lock()
+		bad := a.headBad || a.footBad
+		a.mu.Unlock()
+		if bad {
+			return true
+		}
+	}
+	return false
+}
 
 // FreeLater gives back blocks that the next state to be committed does not need, but the last one,
 // or a reader, may: the next Seal logs them as free, and its Release lets them be handed out. It
@@ -154,7 +194,7 @@ func (s *Set) FreeLater(list ...blkfmt.Addr) error {
 	var first error
 	bad := 0
 	for _, b := range list {
-		if err := s.free(b, false); err != nil {
+		if err := s.free(b, func(a *arena) *blockSet { return &a.later }); err != nil {
 			if first == nil {
 				first = err
 			}
@@ -167,14 +207,15 @@ func (s *Set) FreeLater(list ...blkfmt.Addr) error {
 	return first
 }
 
-func (s *Set) free(b blkfmt.Addr, now bool) error {
+// free gives back b; where says where its arena keeps it if it is fresh.
+func (s *Set) free(b blkfmt.Addr, where func(*arena) *blockSet) error {
 	a := s.find(b)
 	if a == nil {
 		return foreign("free", b)
 	}
 	a.mu.Lock()
 	defer a.unlock()
-	return a.freeLocked(b, now)
+	return a.freeLocked(b, where(a))
 }
 
 // Fresh tells whether the block at b was handed out since the last Seal and not given back: no

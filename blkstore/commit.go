@@ -1,0 +1,170 @@
+package blkstore
+
+import (
+	"context"
+	"fmt"
+
+	"gefs9p/arena"
+	"gefs9p/blkfmt"
+)
+
+// A Root is what the superblock says of the file system above the blocks.
+type Root struct {
+	Snap    blkfmt.Bptr // root of the snapshot tree, its hash included
+	SnapHt  int
+	NextQid uint64
+	NextGen blkfmt.Gen
+}
+
+// A Commit is a sealed state on its way to the device.
+type Commit struct {
+	store  *Store
+	super  blkfmt.Super
+	sealed *arena.Sealed
+	dying  []blkfmt.Addr
+	former blkfmt.Super  // the state committed before
+	healAt []blkfmt.Addr // superblock copies that do not say so
+}
+
+// Qgen returns the commit's generation.
+func (c *Commit) Qgen() int64 { return c.super.Qgen }
+
+// NeedsCommit reports whether the disk should be committed even if nothing changed: a copy of
+// something on it is damaged or old. The caller has the mutation lock.
+func (s *Store) NeedsCommit() bool {
+	return !s.readOnly && (s.fresh || len(s.healAt) > 0 || s.arenas.NeedsSeal())
+}
+
+// Seal fixes the state that the next commit brings to the device: everything enqueued and freed so
+// far, under root. The caller has the mutation lock, must have no commit running, and must let Run
+// the result. What is enqueued from here on belongs to the commit after it.
+func (s *Store) Seal(root Root) (*Commit, error) {
+	switch {
+	case s.readOnly:
+		return nil, ErrReadOnly
+	case s.Err() != nil:
+		return nil, s.Err()
+	case s.committing:
+		panic("blkstore: Seal while a commit is running")
+	}
+	super := s.super
+	super.Qgen = s.qgen.Load()
+	super.Snap, super.SnapHt = root.Snap, root.SnapHt
+	super.SnapDead = [2]blkfmt.Bptr{blkfmt.NoPtr, blkfmt.NoPtr}
+	super.NextQid, super.NextGen = root.NextQid, root.NextGen
+
+	sealed, err := s.arenas.Seal(super.Qgen)
+	if err != nil {
+		err = fmt.Errorf("seal generation %d: %w", super.Qgen, err)
+		s.Latch(err)
+		return nil, err
+	}
+	super.Arenas = sealed.Refs
+	c := &Commit{store: s, super: super, sealed: sealed, dying: s.dying, former: s.super, healAt: s.healAt}
+	s.dying, s.healAt, s.fresh = nil, nil, false
+	s.super = super
+	s.committing = true
+	s.qgen.Store(super.Qgen + 1)
+	return c, nil
+}
+
+// Run brings the commit to the device and gives the space of what it no longer reaches back. It
+// calls durable, if not nil, as soon as the state would survive a power cut, with nil, or else with
+// the reason why it never will. The caller is outside any epoch and does not have the mutation
+// lock, but must serialise commits. Source: sync.
+func (c *Commit) Run(durable func(error)) error {
+	s := c.store
+	told := false
+	tell := func(err error) {
+		if !told && durable != nil {
+			durable(err)
+		}
+		told = true
+	}
+	err := c.steps(tell)
+	if err != nil {
+		s.fail(fmt.Errorf("commit %d: %w", c.super.Qgen, err))
+		err = s.Err()
+	}
+	tell(err)
+	if err == nil {
+		// Readers may still follow pointers of the state before.
+		if err := s.epochs.Wait(context.Background()); err != nil {
+			return err
+		}
+		for _, a := range c.dying {
+			s.uncache(a)
+		}
+		if err := s.arenas.Release(c.sealed); err != nil {
+			s.Latch(err)
+			return err
+		}
+		s.commits.Add(1)
+	}
+	s.epochs.Tick()
+	return err
+}
+
+// Done says that the commit's Run has returned. The caller has the mutation lock.
+func (c *Commit) Done() { c.store.committing = false }
+
+func (c *Commit) steps(tell func(error)) error {
+	s := c.store
+	super := make([]byte, blkfmt.BlkSize)
+	if err := c.super.Encode(super); err != nil {
+		return err
+	}
+
+	// After a crash in the middle of a commit there may be only one superblock, and only one copy
+	// of some headers, that lead to the committed state. They are about to be overwritten, so first
+	// there must be two again.
+	if len(c.healAt) > 0 {
+		buf := make([]byte, blkfmt.BlkSize)
+		if err := c.former.Encode(buf); err != nil {
+			return err
+		}
+		for _, at := range c.healAt {
+			if err := s.step([]arena.Write{{Addr: at, Data: buf}}); err != nil {
+				return err
+			}
+		}
+	}
+	if len(c.sealed.Heal) > 0 {
+		if err := s.step(c.sealed.Heal); err != nil {
+			return err
+		}
+	}
+
+	for _, q := range s.queues {
+		q.ask(c.super.Qgen)
+	}
+	for _, q := range s.queues {
+		if err := q.drain(c.super.Qgen); err != nil {
+			return err
+		}
+	}
+	if err := s.step(c.sealed.Log, c.sealed.Headers); err != nil {
+		return err
+	}
+	if err := s.step([]arena.Write{{Addr: 0, Data: super}}); err != nil {
+		return err
+	}
+	tell(nil)
+	if err := s.step([]arena.Write{{Addr: blkfmt.BackupAddr(s.devSize), Data: super}}); err != nil {
+		return err
+	}
+	return s.step(c.sealed.Footers)
+}
+
+// step writes the lists, outside the queues, and flushes the device.
+func (s *Store) step(lists ...[]arena.Write) error {
+	for _, list := range lists {
+		for _, w := range list {
+			if err := s.dev.WriteVec([][]byte{w.Data}, int64(w.Addr)); err != nil {
+				return fmt.Errorf("write %d bytes at %v: %w", len(w.Data), w.Addr, err)
+			}
+			s.written.Add(uint64(len(w.Data) / blkfmt.BlkSize))
+		}
+	}
+	return s.dev.Sync()
+}

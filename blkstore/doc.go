@@ -1,0 +1,43 @@
+// Package blkstore keeps a disk's blocks in memory: the cache, the references to its buffers, the
+// ordered write queue, limbo, and the commit.
+//
+// # The life of a block
+//
+// New allocates an address and a buffer; the caller fills it. Enqueue makes it final: from here its
+// bytes never change, it is in the cache, and the write queue of its arena holds a reference until
+// it is on the device. Get finds it again, in the cache or on the device, where its hash is checked.
+// Free says that the state being prepared no longer reaches it:
+//
+//   - A block allocated since the last Seal was never part of a state on disk. Its write is
+//     cancelled, it waits in limbo until no reader can have its pointer, and its address is free.
+//   - Any other block is part of the committed state. The next Seal logs it as free before its
+//     barrier, and it is handed out only after that commit is durable and its readers have left.
+//
+// # The commit
+//
+// Seal, with all mutations held off, fixes what the commit holds. Commit.Run, while mutations go on,
+// brings it to the device in four steps, each ended by a flush:
+//
+//  1. the queued blocks of the generation, the logs, the first copies of the arena headers
+//  2. the first superblock: now the commit is durable
+//  3. the second superblock
+//  4. the second copies of the arena headers
+//
+// Whatever the power does between two writes, one superblock leads to a whole state: until step 2
+// is done the old one does, with the second header copies, which still match it.
+//
+// # Failure
+//
+// The first failed write or flush latches the store: no write follows, Err says why, mutations and
+// commits return it; blocks that did not reach the device stay in memory so that reads go on.
+//
+// # Locks
+//
+// Outermost first: fill (a block's ready channel) › shard.mu › pool.mu, and queue.mu; all are leaf
+// locks towards package arena's. Nobody holds one while waiting for a buffer, the device or an
+// epoch. The caller's mutation lock orders Seal against New, Enqueue and Free.
+//
+// Units: addresses are bytes on the device, sizes of the cache are counted in blocks.
+//
+// Source: blk.c and cache.c of 9front's gefs, and sync in its fs.c.
+package blkstore

@@ -1,0 +1,43 @@
+// Package gefs is the file system: what the 9P operations do to the trees of a gefs disk, who may
+// do them, and when it all reaches the disk.
+//
+// # Objects
+//
+//	FS      a disk being served: the forest of snapshots, the users table, the commit
+//	Mount   a label that somebody is attached to, and the files in use below it
+//	Dent    one file in use: its entry, shared by all fids on it
+//	File    one fid: a ninep.File
+//
+// A Dent is the truth about its file's entry for as long as anybody has the file: it changes
+// together with the tree, under the mutation lock. A File holds the Dent of its file and the Dent
+// of the directory it lies in.
+//
+// # Reading and changing
+//
+// Requests that only read run in parallel, on whatever root they find, inside the epoch that ninep
+// entered for them. Requests that change something take the mutation lock, one after the other,
+// check everything, upsert one batch of messages, and then change the Dents. A request that is
+// refused has changed nothing.
+//
+// Nothing is on the disk when a request is answered. A commit every five seconds, or at a client's
+// fsync (a Twstat in which every field says "don't touch"), brings everything acknowledged so far to
+// the disk, in one step.
+//
+// Clearing the blocks of a large file that was truncated or removed is done in the background. What
+// is still to be cleared stands in the tree itself, so that a crash does not forget it.
+//
+// # Locks
+//
+// Outermost first; hold downwards only.
+//
+//	FS.mutMu       the mutation lock; taken outside any epoch, then inside one
+//	File.mu        the fid's own state
+//	Dent.mu        the values of a Dent; two only with the parent first
+//	Mount.dentMu   the table of Dents; FS.mountMu, the table of Mounts
+//	below          those of snap, betree, blkstore, arena
+//
+// Nobody waits for a truncation, for room in the cache or for a commit while holding any of them or
+// while inside an epoch: the request leaves, sleeps, and begins again.
+//
+// Source: fs.c of 9front's gefs; section 5 of the Plan 9 manual.
+package gefs

@@ -1,0 +1,289 @@
+package gefs
+
+import (
+	"strconv"
+	"sync"
+
+	"gefs9p/betree"
+	"gefs9p/blkfmt"
+	"gefs9p/epoch"
+	"gefs9p/kvfmt"
+	"gefs9p/ninep"
+)
+
+// notOpen is the mode of a File that was not opened.
+const notOpen = -1
+
+// A File is one fid. It is a ninep.File.
+//
+//   - It holds a reference on its Mount, its Dent and the Dent of the directory it lies in, which
+//     for a root is the root itself.
+//   - mount, uid, permit and fromDump never change. dent and dir change only when Create makes this
+//     File the new file, under mu.
+type File struct {
+	fs       *FS
+	mount    *Mount
+	uid      int32
+	permit   bool // permission checks are off: attached with '%'
+	fromDump bool // '..' of the root is the dump directory
+
+	mu     sync.RWMutex
+	dent   *Dent
+	dir    *Dent
+	mode   int  // as it was opened, or notOpen
+	rclose bool // to be removed when it is clunked
+
+	// Reading a directory goes on where it stopped.
+	scanOff   uint64 // the offset that says so
+	scanAfter []byte // key of the last entry given
+}
+
+var _ ninep.File = (*File)(nil)
+
+func wireQid(q kvfmt.Qid) ninep.Qid { return ninep.Qid{Qtype: q.Type, Vers: q.Vers, Uid: q.Path} }
+
+// path returns the file's path for people to read.
+func (f *File) path() string {
+	w := &Worker{Guard: f.fs.st.Guard(), store: f.fs.st}
+	defer f.fs.st.FreeGuard(w.Guard)
+	w.Enter()
+	defer w.Leave()
+	f.dent.mu.RLock()
+	pqid, name := f.dent.pqid, f.dent.name
+	f.dent.mu.RUnlock()
+	return f.mount.pathOf(w.Guard, pqid, name)
+}
+
+// Stat fills d from the file's entry. Source: stat(5).
+func (f *File) Stat(c *ninep.Ctx, d *ninep.Dir) error {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	f.dent.mu.RLock()
+	defer f.dent.mu.RUnlock()
+	f.fs.fillDir(d, f.dent.name, &f.dent.dir)
+	return nil
+}
+
+// fillDir makes the stat record of an entry. Times are rounded to the nearest second.
+func (fs *FS) fillDir(d *ninep.Dir, name string, e *kvfmt.Dir) {
+	*d = ninep.Dir{
+		Type: ^uint16(0), Dev: ^uint32(0),
+		Qid:    wireQid(e.Qid),
+		Mode:   e.Mode,
+		Atime:  seconds(e.Atime),
+		Mtime:  seconds(e.Mtime),
+		Length: e.Length,
+		Name:   name,
+		Uid:    fs.userName(e.Uid, "none"),
+		Gid:    fs.userName(e.Gid, "nogroup"),
+		Muid:   fs.userName(e.Muid, "none"),
+	}
+	if e.Mode&dmDir != 0 {
+		d.Length = 0
+	}
+}
+
+func seconds(ns int64) uint32 { return uint32((ns + 5e8) / 1e9) }
+
+// userName returns the name of the id, or of the stand-in for unknown ids if there is such a user,
+// or the number.
+func (fs *FS) userName(id int32, standIn string) string {
+	t := fs.Users()
+	if name, ok := t.Name(id); ok {
+		return name
+	}
+	if _, ok := t.ID(standIn); ok {
+		return standIn
+	}
+	return strconv.Itoa(int(id))
+}
+
+// Read reads from an open file, or whole records from an open directory. Source: read(5).
+func (f *File) Read(c *ninep.Ctx, p []byte, off uint64) (int, error) {
+	g := guard(c)
+	f.mu.RLock()
+	mode, isDir := f.mode, f.dent.isDir()
+	if mode == notOpen || mode&3 == ninep.OWRITE {
+		f.mu.RUnlock()
+		return 0, errInUse
+	}
+	if isDir {
+		f.mu.RUnlock()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		n, err := f.readDir(g, p, off)
+		return n, f.fs.wire(err, "read directory", f)
+	}
+	defer f.mu.RUnlock()
+	n, err := f.readAt(g, p, off)
+	return n, f.fs.wire(err, "read", f)
+}
+
+func (de *Dent) isDir() bool {
+	de.mu.RLock()
+	defer de.mu.RUnlock()
+	return de.dir.Mode&dmDir != 0
+}
+
+// readAt reads the file's bytes; what was never written is zero.
+func (f *File) readAt(g *epoch.Guard, p []byte, off uint64) (int, error) {
+	length := f.dent.values().Length
+	if off >= length {
+		return 0, nil
+	}
+	p = p[:min(uint64(len(p)), length-off)]
+	// One descent finds the pointers of all blocks that are concerned.
+	var kfrom, kto [kvfmt.DatKeySize]byte
+	first := off &^ (blkfmt.BlkSize - 1)
+	end := off + uint64(len(p))
+	type piece struct {
+		off uint64
+		bp  blkfmt.Bptr
+	}
+	var few [4]piece
+	pieces := few[:0]
+	if first+blkfmt.BlkSize >= end {
+		bp, ok, err := f.mount.dataPtr(g, f.dent.qid, first)
+		if err != nil {
+			return 0, err
+		}
+		if ok {
+			pieces = append(pieces, piece{first, bp})
+		}
+	} else {
+		var bad error
+		from := kvfmt.AppendDatKey(kfrom[:0], f.dent.qid, first)
+		to := kvfmt.AppendDatKey(kto[:0], f.dent.qid, end)
+		err := f.mount.tree.ScanRange(g, from, to, func(k, v []byte) bool {
+			var pc piece
+			if _, pc.off, bad = kvfmt.GetDat(k); bad == nil {
+				pc.bp, bad = kvfmt.GetDatVal(v)
+			}
+			pieces = append(pieces, pc)
+			return bad == nil
+		})
+		if err == nil {
+			err = bad
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	done := uint64(0) // bytes of p that are filled
+	for _, pc := range pieces {
+		b, err := f.fs.st.Get(g, pc.bp, blkfmt.Data)
+		if err != nil {
+			return 0, err
+		}
+		skip := uint64(0)
+		at := pc.off - off
+		if pc.off < off {
+			skip, at = off-pc.off, 0
+		}
+		clear(p[done:at])
+		done = at + uint64(copy(p[at:], b.Bytes()[skip:]))
+		f.fs.st.Drop(b)
+	}
+	clear(p[done:])
+	return len(p), nil
+}
+
+// dataPtr returns the pointer to the data block of the file at off, and whether there is one.
+func (m *Mount) dataPtr(g *epoch.Guard, qid, off uint64) (blkfmt.Bptr, bool, error) {
+	var kbuf [kvfmt.DatKeySize]byte
+	var vbuf [kvfmt.ValMax]byte
+	v, err := m.tree.Lookup(g, kvfmt.AppendDatKey(kbuf[:0], qid, off), vbuf[:0])
+	if err == betree.ErrNotFound {
+		return blkfmt.NoPtr, false, nil
+	}
+	if err != nil {
+		return blkfmt.NoPtr, false, err
+	}
+	bp, err := kvfmt.GetDatVal(v)
+	return bp, err == nil, err
+}
+
+// readDir gives the entries after the last one given, as many as fit. f.mu is held.
+func (f *File) readDir(g *epoch.Guard, p []byte, off uint64) (int, error) {
+	switch {
+	case off == 0:
+		f.scanOff, f.scanAfter = 0, nil
+	case off != f.scanOff:
+		return 0, errScan
+	}
+	n, after, err := f.readEntries(g, p, f.scanAfter)
+	if err != nil {
+		return 0, err
+	}
+	f.scanAfter = after
+	f.scanOff += uint64(n)
+	return n, nil
+}
+
+// readEntries fills p with the records of the entries behind the key after, and returns the key of
+// the last one.
+func (f *File) readEntries(g *epoch.Guard, p, after []byte) (int, []byte, error) {
+	var d ninep.Dir
+	var bad error
+	out := p[:0]
+	last := append([]byte(nil), after...)
+	err := f.mount.tree.Scan(g, kvfmt.AppendEntPrefix(nil, f.dent.qid), after, func(k, v []byte) bool {
+		var ent kvfmt.Ent
+		var e kvfmt.Dir
+		if ent, bad = kvfmt.GetEnt(k); bad != nil {
+			return false
+		}
+		if e, bad = kvfmt.GetDir(v); bad != nil {
+			return false
+		}
+		f.fs.fillDir(&d, ent.Name, &e)
+		if len(out)+d.Size() > cap(out) || len(out)+d.Size() > len(p) {
+			if len(out) == 0 {
+				bad = errBotch
+			}
+			return false
+		}
+		if out, bad = d.Append(out); bad != nil {
+			return false
+		}
+		last = append(last[:0], k...)
+		return true
+	})
+	if err == nil {
+		err = bad
+	}
+	return len(out), last, err
+}
+
+// Clunk gives back what the fid holds, and removes the file if it was opened so.
+// Source: clunk(5).
+func (f *File) Clunk(c *ninep.Ctx) {
+	g := guard(c)
+	f.mu.Lock()
+	rclose := f.rclose
+	f.rclose = false
+	f.closeLocked()
+	f.mu.Unlock()
+	if rclose {
+		if err := f.removeOnClose(c, g); err != nil {
+			f.fs.log.Warn("remove on close", "file", f.path(), "err", err)
+		}
+	}
+	f.dent.drop()
+	f.dir.drop()
+	f.fs.unmount(c, f.mount)
+}
+
+// closeLocked ends an open. f.mu is held.
+func (f *File) closeLocked() {
+	if f.mode == notOpen {
+		return
+	}
+	f.mode = notOpen
+	f.dent.mu.Lock()
+	f.dent.opens--
+	if f.dent.opens == 0 {
+		f.dent.excl = false
+	}
+	f.dent.mu.Unlock()
+}

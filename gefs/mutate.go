@@ -1,0 +1,181 @@
+package gefs
+
+import (
+	"context"
+	"errors"
+
+	"gefs9p/arena"
+	"gefs9p/betree"
+	"gefs9p/blkfmt"
+	"gefs9p/blkstore"
+	"gefs9p/epoch"
+	"gefs9p/kvfmt"
+	"gefs9p/ninep"
+)
+
+// treeBlocks is how many blocks an upsert of one small batch may need at most while the disk
+// still counts as having room: shadows and splits along a path.
+const treeBlocks = 64
+
+// lockMut takes the mutation lock. The caller is inside an epoch and leaves it while it waits.
+func (fs *FS) lockMut(c *ninep.Ctx) {
+	if !fs.mutMu.TryLock() {
+		c.Sleep(fs.mutMu.Lock)
+	}
+}
+
+// begin takes the mutation lock for a request that changes something and needs up to blocks new
+// blocks for good; 0 is for requests that give space back, which may use what is kept in reserve.
+// It waits until the store has room in memory. fs.mutMu is held if and only if the error is nil.
+// What the caller knew before may have changed.
+func (fs *FS) begin(c *ninep.Ctx, blocks int) error {
+	for try := 0; ; try++ {
+		fs.lockMut(c)
+		var wait func() error
+		switch {
+		case !fs.st.CanWrite() || fs.st.Err() != nil:
+			fs.mutMu.Unlock()
+			return errReadOnly
+		case fs.st.Crowded():
+			wait = func() error { return fs.st.WaitRoom(fs.ctx) }
+		case fs.st.Arenas().LogPressure():
+			wait = func() error { return fs.Sync(fs.ctx) }
+		case blocks > 0 && fs.st.Arenas().Room() < int64(blocks+treeBlocks):
+			// What was freed comes back with the next commit.
+			if try >= 3 || fs.st.Dying() == 0 {
+				fs.mutMu.Unlock()
+				return errFull
+			}
+			wait = func() error { return fs.Sync(fs.ctx) }
+		default:
+			return nil
+		}
+		fs.mutMu.Unlock()
+		var err error
+		c.Sleep(func() { err = wait() })
+		if err != nil && !errors.Is(err, context.Canceled) {
+			return errReadOnly
+		}
+		if fs.ctx.Err() != nil {
+			return errReadOnly
+		}
+	}
+}
+
+// end gives the mutation lock back after a request that changed something: its worker moves limbo
+// on when it leaves the epoch.
+func (fs *FS) end(c *ninep.Ctx) {
+	c.Worker.(*Worker).tick = true
+	fs.mutMu.Unlock()
+}
+
+// Leave leaves the epoch, and reclaims what the request made unreachable.
+func (w *Worker) Leave() {
+	w.Guard.Leave()
+	if w.tick && w.store != nil {
+		w.tick = false
+		w.store.Tick()
+	}
+}
+
+// upsert applies msgs to the tree of m. The mutation lock is held. On failure nothing has changed.
+func (fs *FS) upsert(g *epoch.Guard, m *Mount, msgs []kvfmt.Msg) error {
+	err := m.tree.Upsert(g, msgs)
+	var free *betree.FreeError
+	if errors.As(err, &free) {
+		// The change is made, but the disk's bookkeeping contradicts itself: no further step
+		// may be built on it.
+		fs.st.Latch(err)
+	}
+	return err
+}
+
+// retry runs a change that gives space back; if the disk is too full even for that, it commits,
+// which frees what is dead, and tries once more. change is called with the mutation lock held.
+func (fs *FS) retry(c *ninep.Ctx, change func() error) error {
+	for try := 0; ; try++ {
+		if err := fs.begin(c, 0); err != nil {
+			return err
+		}
+		err := change()
+		fs.end(c)
+		if !errors.Is(err, arena.ErrFull) || try == 2 {
+			return err
+		}
+		c.Sleep(func() { fs.Sync(fs.ctx) })
+	}
+}
+
+// A change collects what one request does to a tree: the messages of one batch, and the new data
+// blocks they point at.
+type change struct {
+	fs   *FS
+	m    *Mount
+	g    *epoch.Guard
+	gen  blkfmt.Gen
+	msgs []kvfmt.Msg
+	blks []*blkstore.Blk // queued, with a reference
+}
+
+func (fs *FS) newChange(g *epoch.Guard, m *Mount) *change {
+	return &change{fs: fs, m: m, g: g, gen: m.tree.Prepare()}
+}
+
+func (ch *change) add(op kvfmt.Op, key, val []byte) {
+	ch.msgs = append(ch.msgs, kvfmt.Msg{Op: op, Key: key, Val: val})
+}
+
+// data adds a block of file data at off, whose bytes fill writes. seq says that the block will not
+// grow any more.
+func (ch *change) data(qid, off uint64, seq bool, fill func(p []byte)) error {
+	b, err := ch.fs.st.NewData(ch.g, ch.gen, qid, seq)
+	if err != nil {
+		return err
+	}
+	fill(b.Bytes())
+	ch.fs.st.Enqueue(b)
+	ch.blks = append(ch.blks, b)
+	ch.add(kvfmt.Insert, kvfmt.AppendDatKey(nil, qid, off), b.Ptr().Append(nil))
+	return nil
+}
+
+// touch marks the directory dir as changed by f's user, now.
+func (ch *change) touch(dir *Dent, uid int32, now int64) func() {
+	p := kvfmt.AppendWstat(nil, kvfmt.WMtime|kvfmt.WMuid, &kvfmt.Dir{Mtime: now, Muid: uid})
+	return ch.wstat(dir, p)
+}
+
+// wstat adds a Wstat message for de, and returns what makes the same change in memory once the
+// batch is in the tree.
+func (ch *change) wstat(de *Dent, payload []byte) func() {
+	ch.add(kvfmt.Wstat, de.key(nil), payload)
+	return func() {
+		de.mu.Lock()
+		defer de.mu.Unlock()
+		if err := kvfmt.ApplyWstat(&de.dir, payload); err != nil {
+			panic(err) // we made it
+		}
+	}
+}
+
+// apply upserts the batch. If that fails nothing has changed, and the new data blocks are free
+// again.
+func (ch *change) apply() error {
+	err := ch.fs.upsert(ch.g, ch.m, ch.msgs)
+	return ch.done(err)
+}
+
+// done drops the data blocks; after an error it frees them.
+func (ch *change) done(err error) error {
+	for _, b := range ch.blks {
+		var free *betree.FreeError
+		if err != nil && !errors.As(err, &free) {
+			if err := ch.fs.st.Free(b.Where()); err != nil {
+				ch.fs.st.Latch(err)
+			}
+		}
+		ch.fs.st.Drop(b)
+	}
+	ch.blks = nil
+	return err
+}

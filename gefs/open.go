@@ -1,0 +1,178 @@
+package gefs
+
+import (
+	"gefs9p/kvfmt"
+	"gefs9p/ninep"
+)
+
+const modeBits = 3 | ninep.OTRUNC | ninep.OCEXEC | ninep.ORCLOSE
+
+// Open opens the file. Source: open(5); fsopen.
+func (f *File) Open(c *ninep.Ctx, mode uint8) (ninep.Qid, uint32, error) {
+	changes := mode&(ninep.OTRUNC|ninep.ORCLOSE) != 0 || mode&3 == ninep.OWRITE || mode&3 == ninep.ORDWR
+	if mode&ninep.OTRUNC == 0 || f.dent.values().Mode&(dmAppend|dmDir) != 0 {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		q, err := f.openLocked(mode, changes)
+		return q, 0, err
+	}
+	// Truncating is a change of the tree.
+	g := guard(c)
+	for {
+		if err := f.fs.begin(c, 0); err != nil {
+			return ninep.Qid{}, 0, err
+		}
+		if f.fs.waitClear(c, f.mount, f.dent.qid) {
+			continue
+		}
+		break
+	}
+	defer f.fs.end(c)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	q, err := f.openLocked(mode, changes)
+	if err != nil {
+		return ninep.Qid{}, 0, err
+	}
+	if err := f.fs.truncate(g, f, 0, f.dent, kvfmt.WLength|kvfmt.WMtime|kvfmt.WMuid,
+		kvfmt.Dir{Mtime: f.fs.now().UnixNano(), Muid: f.uid}); err != nil {
+		f.closeLocked()
+		f.rclose = false
+		return ninep.Qid{}, 0, f.fs.wire(err, "truncate", f)
+	}
+	return q, 0, nil
+}
+
+// openLocked does what opening does to the fid. f.mu is held. After an error nothing has changed.
+func (f *File) openLocked(mode uint8, changes bool) (ninep.Qid, error) {
+	de := f.dent
+	de.mu.Lock()
+	defer de.mu.Unlock()
+	d := &de.dir
+	switch {
+	case mode&^modeBits != 0:
+		return ninep.Qid{}, errMode
+	case de.gone:
+		return ninep.Qid{}, errNotFound
+	case f.mode != notOpen:
+		return ninep.Qid{}, errInUse
+	case d.Mode&dmDir != 0 && mode&^ninep.OCEXEC != ninep.OREAD:
+		return ninep.Qid{}, errPerm
+	case d.Mode&dmExcl != 0 && de.opens > 0 || de.excl:
+		return ninep.Qid{}, errLocked
+	case !f.access(d, wanted(mode)):
+		return ninep.Qid{}, errPerm
+	}
+	if mode&ninep.ORCLOSE != 0 {
+		if de.isRoot() {
+			return ninep.Qid{}, errPerm
+		}
+		if p := f.dir.values(); !f.access(&p, wantWrite) {
+			return ninep.Qid{}, errPerm
+		}
+	}
+	if changes && !f.mount.tree.Mutable() {
+		return ninep.Qid{}, errReadOnly
+	}
+	f.opened(mode)
+	return wireQid(d.Qid), nil
+}
+
+// opened marks the fid as open. f.mu and f.dent.mu are held.
+func (f *File) opened(mode uint8) {
+	f.mode = int(mode)
+	f.rclose = mode&ninep.ORCLOSE != 0
+	f.scanOff, f.scanAfter = 0, nil
+	f.dent.opens++
+	f.dent.excl = f.dent.dir.Mode&dmExcl != 0
+}
+
+// Create makes a file in this directory and opens it. The mode is masked by the directory's, as
+// open(5) says. Source: create(5); fscreate.
+func (f *File) Create(c *ninep.Ctx, name string, perm uint32, mode uint8) (ninep.Qid, uint32, error) {
+	none := ninep.Qid{}
+	switch err := checkName(name); {
+	case err != nil:
+		return none, 0, err
+	case perm&(ninep.DMMOUNT|ninep.DMAUTH) != 0:
+		return none, 0, errBotch
+	case perm&^uint32(dmKnown) != 0:
+		return none, 0, errWstatBits
+	case mode&^modeBits != 0:
+		return none, 0, errMode
+	case perm&dmDir != 0 && mode&^ninep.OCEXEC != ninep.OREAD:
+		return none, 0, errPerm
+	}
+	if err := f.fs.begin(c, 1); err != nil {
+		return none, 0, err
+	}
+	defer f.fs.end(c)
+	g := guard(c)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	q, err := f.create(c, name, perm, mode)
+	_ = g
+	return q, 0, f.fs.wire(err, "create "+name, f)
+}
+
+func (f *File) create(c *ninep.Ctx, name string, perm uint32, mode uint8) (ninep.Qid, error) {
+	none := ninep.Qid{}
+	fs, m, dir, g := f.fs, f.mount, f.dent, guard(c)
+	if f.mode != notOpen {
+		return none, errInUse
+	}
+	dir.mu.RLock()
+	pd, gone := dir.dir, dir.gone
+	dir.mu.RUnlock()
+	switch {
+	case pd.Mode&dmDir == 0:
+		return none, errPerm
+	case gone:
+		return none, errPhase
+	}
+	if _, err := m.lookup(g, dir.qid, name); err == nil {
+		return none, errExists
+	} else if err != errNotFound {
+		return none, err
+	}
+	switch {
+	case !f.access(&pd, wantWrite):
+		return none, errPerm
+	case !m.tree.Mutable():
+		return none, errReadOnly
+	}
+
+	now := fs.now().UnixNano()
+	d := kvfmt.Dir{
+		Qid:   kvfmt.Qid{Path: fs.forest.NextQid(), Type: uint8(perm >> 24)},
+		Atime: now, Mtime: now,
+		Uid: f.uid, Gid: pd.Gid, Muid: f.uid,
+	}
+	if perm&dmDir != 0 {
+		d.Mode = perm & (^uint32(0777) | pd.Mode&0777)
+	} else {
+		d.Mode = perm & (^uint32(0666) | pd.Mode&0666)
+	}
+	ch := fs.newChange(g, m)
+	key := kvfmt.AppendEntKey(nil, dir.qid, name)
+	ch.add(kvfmt.Insert, key, d.Append(nil))
+	if perm&dmDir != 0 {
+		ch.add(kvfmt.Insert, kvfmt.AppendUpKey(nil, d.Qid.Path), key)
+	}
+	touched := ch.touch(dir, f.uid, now)
+	if err := ch.apply(); err != nil {
+		return none, err
+	}
+	touched()
+	de, err := m.dent(g, dir.qid, name, d, m.tree.Version())
+	if err != nil {
+		return none, err
+	}
+	f.dir.drop()
+	f.dir, f.dent = dir, de
+	de.mu.Lock()
+	f.opened(mode)
+	de.clean = true
+	de.mu.Unlock()
+	return wireQid(d.Qid), nil
+}

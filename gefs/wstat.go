@@ -1,0 +1,239 @@
+package gefs
+
+import (
+	"math"
+
+	"gefs9p/epoch"
+	"gefs9p/kvfmt"
+	"gefs9p/ninep"
+)
+
+const userNameMax = 64 // bytes of a user's name in a Twstat
+
+// Wstat changes the file's entry: all that the record asks for, or nothing. A record that asks for
+// nothing is fsync. Source: stat(5); fswstat.
+func (f *File) Wstat(c *ninep.Ctx, d *ninep.Dir) error {
+	if d.IsNull() {
+		return f.fs.syncFor(c)
+	}
+	for {
+		if err := f.fs.begin(c, 1); err != nil {
+			return err
+		}
+		if !f.fs.waitClear(c, f.mount, f.dent.qid) {
+			break
+		}
+	}
+	defer f.fs.end(c)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fs.wire(f.wstat(guard(c), d), "wstat", f)
+}
+
+// A wstatPlan is what a Twstat will change, all checked.
+type wstatPlan struct {
+	mask   uint8
+	set    kvfmt.Dir
+	rename string // new name, empty to keep the old
+}
+
+// plan checks a Twstat in the order of its fields, then the permissions. It has no side effects.
+func (f *File) plan(g *epoch.Guard, want *ninep.Dir, cur *kvfmt.Dir) (*wstatPlan, error) {
+	t := f.fs.Users()
+	p := &wstatPlan{set: *cur}
+	switch {
+	case want.Qid.Uid != math.MaxUint64 && want.Qid.Uid != cur.Qid.Path:
+		return nil, errWstatPath
+	case want.Qid.Vers != math.MaxUint32 && want.Qid.Vers != cur.Qid.Vers:
+		return nil, errWstatVers
+	}
+	if want.Name != "" {
+		switch {
+		case len(want.Name) > kvfmt.NameMax:
+			return nil, errLength
+		case want.Name != f.dent.name:
+			if err := checkName(want.Name); err != nil {
+				return nil, err
+			}
+			if f.dent.isRoot() {
+				return nil, errPerm
+			}
+			if _, err := f.mount.lookup(g, f.dent.pqid, want.Name); err == nil {
+				return nil, errExists
+			} else if err != errNotFound {
+				return nil, err
+			}
+			p.rename = want.Name
+		}
+	}
+	length := cur.Length
+	if want.Length != math.MaxUint64 {
+		switch {
+		case want.Length > math.MaxInt64:
+			return nil, errWstatLength
+		case want.Length > maxOffset:
+			return nil, errFileSize
+		case cur.Mode&dmDir != 0:
+			if want.Length != 0 {
+				return nil, errPerm
+			}
+		case want.Length != length:
+			p.set.Length = want.Length
+			p.mask |= kvfmt.WLength
+		}
+	}
+	if want.Mode != math.MaxUint32 {
+		switch {
+		case want.Mode&^uint32(dmKnown) != 0:
+			return nil, errWstatBits
+		case want.Mode&dmDir != cur.Mode&dmDir:
+			return nil, errWstatDir
+		}
+		if want.Mode != cur.Mode {
+			p.set.Mode = want.Mode
+			p.mask |= kvfmt.WMode
+		}
+	}
+	if want.Mtime != math.MaxUint32 {
+		ns := int64(want.Mtime) * 1e9
+		if want.Mtime != seconds(cur.Mtime) {
+			p.set.Mtime = ns
+			p.mask |= kvfmt.WMtime
+		}
+	}
+	for _, x := range []struct {
+		name string
+		bit  uint8
+		id   *int32
+		none error
+	}{{want.Uid, kvfmt.WUid, &p.set.Uid, errNoUser}, {want.Gid, kvfmt.WGid, &p.set.Gid, errNoGroup}} {
+		if x.name == "" {
+			continue
+		}
+		if len(x.name) > userNameMax {
+			return nil, errLength
+		}
+		id, ok := t.ID(x.name)
+		if !ok {
+			return nil, x.none
+		}
+		if id != *x.id {
+			*x.id = id
+			p.mask |= x.bit
+		}
+	}
+
+	if f.permit {
+		return p, nil
+	}
+	dir := f.dir.values()
+	owner := f.uid == cur.Uid
+	leader := t.Leader(f.uid, cur.Gid)
+	switch {
+	case p.rename != "" && !mayAccess(t, f.uid, &dir, wantWrite):
+		return nil, errPerm
+	case p.mask&kvfmt.WLength != 0 && !mayAccess(t, f.uid, cur, wantWrite):
+		return nil, errPerm
+	case p.mask&(kvfmt.WMode|kvfmt.WMtime) != 0 && !owner && !leader:
+		return nil, errWstatOwner
+	case p.mask&kvfmt.WUid != 0:
+		return nil, errWstatUid
+	case p.mask&kvfmt.WGid != 0 && !(owner && t.InGroup(f.uid, p.set.Gid)) && !(leader && t.Leader(f.uid, p.set.Gid)):
+		return nil, errWstatGroup
+	}
+	return p, nil
+}
+
+// wstat makes the change. The mutation lock and f.mu are held, nothing is being cleared.
+func (f *File) wstat(g *epoch.Guard, want *ninep.Dir) error {
+	de := f.dent
+	de.mu.RLock()
+	cur, gone := de.dir, de.gone
+	de.mu.RUnlock()
+	if gone {
+		return errPhase
+	}
+	p, err := f.plan(g, want, &cur)
+	if err != nil {
+		return err
+	}
+	if !f.mount.tree.Mutable() {
+		return errReadOnly
+	}
+	p.set.Muid = f.uid
+	p.mask |= kvfmt.WMuid
+	if p.rename == "" {
+		return f.fs.truncate(g, f, p.set.Length, de, p.mask, p.set)
+	}
+
+	ch := f.fs.newChange(g, f.mount)
+	start, err := ch.resize(de, &cur, p.set.Length)
+	if err != nil {
+		return ch.done(err)
+	}
+	payload := kvfmt.AppendWstat(nil, p.mask, &p.set)
+	d := cur
+	if err := kvfmt.ApplyWstat(&d, payload); err != nil {
+		return ch.done(err)
+	}
+	key := kvfmt.AppendEntKey(nil, de.pqid, p.rename)
+	ch.add(kvfmt.Clobber, de.key(nil), nil)
+	ch.add(kvfmt.Insert, key, d.Append(nil))
+	if d.Mode&dmDir != 0 {
+		ch.add(kvfmt.Insert, kvfmt.AppendUpKey(nil, de.qid), key)
+	}
+	touched := ch.touch(f.dir, f.uid, f.fs.now().UnixNano())
+	if err := ch.apply(); err != nil {
+		return err
+	}
+	touched()
+	de.mu.Lock()
+	de.name, de.dir = p.rename, d
+	de.mu.Unlock()
+	start()
+	return nil
+}
+
+// truncate changes the fields of mask to those of set, the length to length, and the data so that
+// it fits. The mutation lock is held.
+func (fs *FS) truncate(g *epoch.Guard, f *File, length uint64, de *Dent, mask uint8, set kvfmt.Dir) error {
+	cur := de.values()
+	ch := fs.newChange(g, f.mount)
+	start, err := ch.resize(de, &cur, length)
+	if err != nil {
+		return ch.done(err)
+	}
+	set.Length = length
+	changed := ch.wstat(de, kvfmt.AppendWstat(nil, mask, &set))
+	if err := ch.apply(); err != nil {
+		return err
+	}
+	changed()
+	start()
+	return nil
+}
+
+// resize adds what makes the file's data fit a new length: nothing but zeros may come to light when
+// it grows, now or later. The returned function is to be called when the batch is applied.
+func (ch *change) resize(de *Dent, cur *kvfmt.Dir, length uint64) (start func(), err error) {
+	start = func() {}
+	switch {
+	case cur.Mode&dmDir != 0 || length == cur.Length:
+	case length > cur.Length:
+		err = ch.extend(de, cur.Length, length)
+		if base := cur.Length; err == nil && roundUp(base) > length {
+			// Both ends lie in one block, which extend leaves to a write; there is none.
+			de.mu.RLock()
+			clean := de.clean
+			de.mu.RUnlock()
+			if !clean || len(ch.msgs) == 0 {
+				err = ch.zeroTail(de.qid, base)
+			}
+		}
+	default:
+		if err = ch.zeroTail(de.qid, length); err == nil {
+			start, err = ch.clear(de.qid, roundUp(length), maxOffset)
+		}
+	}
+	return start, err
+}

@@ -1,0 +1,235 @@
+package snap
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"gefs9p/betree"
+	"gefs9p/blkfmt"
+	"gefs9p/blkstore"
+	"gefs9p/epoch"
+	"gefs9p/kvfmt"
+)
+
+// Errors that a user may cause.
+var (
+	ErrNoLabel  = errors.New("does not exist")
+	ErrExists   = errors.New("already exists")
+	ErrMounted  = errors.New("snap is mounted")
+	ErrReserved = errors.New("name is reserved")
+	ErrName     = errors.New("bad snapshot name")
+)
+
+// Names that ream makes, and the name under which all snapshots are shown as directories.
+const (
+	Empty = "empty"
+	Adm   = "adm"
+	Main  = "main"
+	Dump  = "dump"
+)
+
+// NameMax is the longest name of a label, in bytes. It leaves a mutable label room for the 27
+// bytes that a scheduled snapshot appends to its name, and stays in the reference's limit of 127.
+const NameMax = 127
+
+// A Forest is all the snapshots of a disk.
+type Forest struct {
+	st      *blkstore.Store
+	nodes   betree.Store // st, as trees see it
+	tree    *betree.Tree // the snapshot tree
+	nextQid atomic.Uint64
+
+	mu      sync.Mutex
+	nextGen blkfmt.Gen
+	snaps   map[blkfmt.Gen]*snapshot
+	labels  map[string]*label
+	open    map[string]*Tree
+	changed bool // something is to be written at the next Seal
+	msgs    []kvfmt.Msg
+}
+
+// A snapshot mirrors a Ksnap record. The mirror is the truth; Seal brings it to the snapshot tree.
+//
+//   - rec.Nlbl is the number of labels with its generation, rec.Nref the number of children.
+//     They are counted when the forest is loaded: disks of the reference may say more.
+//   - rec.Root and rec.Ht of a snapshot that a mutable tree writes to are those of the last Seal or
+//     the last time it was shared; the tree knows better.
+type snapshot struct {
+	rec      kvfmt.Tree
+	children map[blkfmt.Gen]*snapshot
+	lists    map[blkfmt.Gen]*deadlist // by birth; nil until they are needed
+	onDisk   bool                     // the snapshot tree has a record of it
+	changed  bool
+}
+
+// A label mirrors a Klabel record.
+type label struct {
+	val     kvfmt.Label
+	onDisk  bool
+	changed bool
+}
+
+// Load reads the forest whose tree the store's superblock names. The caller is inside an epoch.
+func Load(g *epoch.Guard, st *blkstore.Store) (*Forest, error) {
+	super := st.Super()
+	f := &Forest{
+		st:      st,
+		nodes:   betree.On(st),
+		nextGen: super.NextGen,
+		snaps:   make(map[blkfmt.Gen]*snapshot),
+		labels:  make(map[string]*label),
+		open:    make(map[string]*Tree),
+	}
+	f.nextQid.Store(super.NextQid)
+	f.tree = betree.Open(f.nodes, ownFreer{st}, super.Snap, super.SnapHt)
+
+	var bad error
+	err := f.tree.Scan(g, []byte{kvfmt.Ksnap}, nil, func(k, v []byte) bool {
+		var gen blkfmt.Gen
+		var rec kvfmt.Tree
+		if gen, bad = kvfmt.GetSnapKey(k); bad != nil {
+			return false
+		}
+		if rec, bad = kvfmt.GetTree(v); bad != nil {
+			return false
+		}
+		rec.Gen, rec.Nlbl, rec.Nref = gen, 0, 0
+		f.snaps[gen] = &snapshot{rec: rec, children: make(map[blkfmt.Gen]*snapshot), onDisk: true}
+		return true
+	})
+	if err := errors.Join(err, bad); err != nil {
+		return nil, fmt.Errorf("read snapshots: %w", err)
+	}
+	err = f.tree.Scan(g, []byte{kvfmt.Klabel}, nil, func(k, v []byte) bool {
+		var l kvfmt.Label
+		if l, bad = kvfmt.GetLabel(v); bad != nil {
+			return false
+		}
+		s := f.snaps[l.Gen]
+		if s == nil {
+			bad = fmt.Errorf("label %q names snapshot %d, which is not there", k[1:], l.Gen)
+			return false
+		}
+		s.rec.Nlbl++
+		f.labels[string(k[1:])] = &label{val: l, onDisk: true}
+		return true
+	})
+	if err := errors.Join(err, bad); err != nil {
+		return nil, fmt.Errorf("read labels: %w", err)
+	}
+	for gen, s := range f.snaps {
+		if p := f.snaps[s.rec.Pred]; p != nil && s.rec.Pred != gen {
+			p.children[gen] = s
+			p.rec.Nref++
+		}
+		f.nextGen = max(f.nextGen, gen+1)
+	}
+	return f, nil
+}
+
+// Format plants the forest of a new disk: empty, adm and main, as ream does. users is the text of
+// the users file. Nothing is on the device before the first Seal and commit.
+func Format(g *epoch.Guard, st *blkstore.Store, users []byte) (*Forest, error) {
+	f := &Forest{
+		st:      st,
+		nodes:   betree.On(st),
+		nextGen: 3,
+		snaps:   make(map[blkfmt.Gen]*snapshot),
+		labels:  make(map[string]*label),
+		open:    make(map[string]*Tree),
+		changed: true,
+	}
+	f.nextQid.Store(3)
+	main, err := plant(g, st, rootDir(0))
+	if err != nil {
+		return nil, err
+	}
+	admKVs, err := admTree(g, st, users)
+	if err != nil {
+		return nil, err
+	}
+	adm, err := plant(g, st, admKVs)
+	if err != nil {
+		return nil, err
+	}
+	// The labels and records of the snapshot tree are what Seal writes for these three.
+	f.tree, err = betree.Create(g, f.nodes, ownFreer{st}, 0)
+	if err != nil {
+		return nil, err
+	}
+	add := func(name string, gen blkfmt.Gen, root blkfmt.Bptr, flags uint32) {
+		f.snaps[gen] = &snapshot{
+			rec:      kvfmt.Tree{Nlbl: 1, Ht: 1, Gen: gen, Pred: 0, Succ: blkfmt.NoGen, Base: 0, Root: root},
+			children: make(map[blkfmt.Gen]*snapshot),
+			lists:    make(map[blkfmt.Gen]*deadlist),
+			changed:  true,
+		}
+		f.labels[name] = &label{val: kvfmt.Label{Gen: gen, Flags: flags}, changed: true}
+		if p := f.snaps[0]; gen != 0 {
+			p.children[gen] = f.snaps[gen]
+			p.rec.Nref++
+			p.rec.Succ = gen
+		}
+	}
+	add(Empty, 0, main, 0)
+	add(Adm, 1, adm, kvfmt.LabelMutable)
+	add(Main, 2, main, kvfmt.LabelMutable)
+	return f, nil
+}
+
+// NextQid hands out a qid path. Safe for concurrent use.
+func (f *Forest) NextQid() uint64 { return f.nextQid.Add(1) - 1 }
+
+// newGen hands out a generation.
+func (f *Forest) newGen() blkfmt.Gen {
+	f.nextGen++
+	return f.nextGen - 1
+}
+
+// A LabelInfo describes one label.
+type LabelInfo struct {
+	Name    string
+	Gen     blkfmt.Gen // of the snapshot it names
+	Mutable bool
+	Open    bool // somebody has it mounted
+}
+
+// Labels returns all labels, ordered by name. Safe for concurrent use.
+func (f *Forest) Labels() []LabelInfo {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list := make([]LabelInfo, 0, len(f.labels))
+	for name, l := range f.labels {
+		list = append(list, LabelInfo{name, l.val.Gen, l.val.Flags&kvfmt.LabelMutable != 0, f.open[name] != nil})
+	}
+	slices.SortFunc(list, func(a, b LabelInfo) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+// NextGen returns the generation that will be handed out next. Safe for concurrent use.
+func (f *Forest) NextGen() blkfmt.Gen {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.nextGen
+}
+
+// Changed reports whether a Seal would write anything: whether what is in memory differs from the
+// state sealed last. Safe for concurrent use.
+func (f *Forest) Changed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}
+
+// ownFreer frees blocks of the snapshot tree: no snapshot has them.
+type ownFreer struct{ st *blkstore.Store }
+
+func (o ownFreer) Free(bp blkfmt.Bptr) error { return o.st.Free(bp) }
+
+// sortedGens returns the keys of m in order, so that what is written does not depend on chance.
+func sortedGens[V any](m map[blkfmt.Gen]V) []blkfmt.Gen { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,258 @@
+package snap
+
+import (
+	"fmt"
+	"unicode/utf8"
+
+	"gefs9p/betree"
+	"gefs9p/blkfmt"
+	"gefs9p/epoch"
+	"gefs9p/kvfmt"
+)
+
+// CheckName says whether name may be given to a new label. Errors wrap ErrReserved or ErrName.
+func CheckName(name string) error {
+	switch name {
+	case Dump, Empty, Adm:
+		return fmt.Errorf("snap: '%s': %w", name, ErrReserved)
+	}
+	if name == "" || len(name) > NameMax || !utf8.ValidString(name) || name == "." || name == ".." {
+		return fmt.Errorf("snap: '%s': %w: 1 to %d bytes of UTF-8 are needed", name, ErrName, NameMax)
+	}
+	for _, r := range name {
+		if r < ' ' || r == '/' || r == '%' || r == 0x7f {
+			return fmt.Errorf("snap: '%s': %w: bad character %q", name, ErrName, r)
+		}
+	}
+	return nil
+}
+
+// Label gives the snapshot that the label old names now, with everything written so far, a second
+// name. With mutable the new label names a fork, a snapshot of its own that can be written. Errors
+// wrap ErrNoLabel, ErrExists, ErrReserved, ErrName; nothing has changed then. The caller has the
+// mutation lock; the label is durable after the next commit. Source: tagsnap.
+func (f *Forest) Label(old, name string, mutable bool) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l := f.labels[old]
+	if l == nil {
+		return fmt.Errorf("snap: open '%s': %w", old, ErrNoLabel)
+	}
+	if f.labels[name] != nil {
+		return fmt.Errorf("snap: %w '%s'", ErrExists, name)
+	}
+	if t := f.open[old]; t != nil {
+		t.settle()
+	}
+	s := f.snaps[l.val.Gen]
+	if !mutable {
+		s.rec.Nlbl++
+		s.changed = true
+		f.labels[name] = f.revive(name, kvfmt.Label{Gen: s.rec.Gen})
+		f.changed = true
+		return nil
+	}
+	n := &snapshot{
+		rec: kvfmt.Tree{
+			Nlbl: 1, Ht: s.rec.Ht, Gen: f.newGen(),
+			Pred: s.rec.Gen, Succ: blkfmt.NoGen, Base: s.rec.Gen, Root: s.rec.Root,
+		},
+		children: make(map[blkfmt.Gen]*snapshot),
+		lists:    make(map[blkfmt.Gen]*deadlist),
+	}
+	succ := s.rec.Succ
+	f.derive(s, n)
+	if succ != blkfmt.NoGen {
+		s.rec.Succ = succ // the line goes on where it went
+	}
+	f.labels[name] = f.revive(name, kvfmt.Label{Gen: n.rec.Gen, Flags: kvfmt.LabelMutable})
+	return nil
+}
+
+// revive returns a new label of the name. If one of that name is to be removed at the next Seal,
+// that wish is void: the insert replaces it.
+func (f *Forest) revive(name string, val kvfmt.Label) *label {
+	key := string(kvfmt.AppendLabelKey(nil, name))
+	for i, m := range f.msgs {
+		if string(m.Key) == key {
+			f.msgs = append(f.msgs[:i:i], f.msgs[i+1:]...)
+			break
+		}
+	}
+	return &label{val: val, changed: true}
+}
+
+// Delete removes the label; if nothing else needs the snapshot it named, its space comes back with
+// the next commit. Errors wrap ErrNoLabel, ErrMounted, ErrReserved; nothing has changed then. Any
+// other error means that the disk is corrupt or unreadable, and must not be committed. The caller
+// has the mutation lock and is inside an epoch. Source: delsnap.
+func (f *Forest) Delete(g *epoch.Guard, name string) error {
+	switch name {
+	case Dump, Empty, Adm:
+		return fmt.Errorf("snap: '%s': %w", name, ErrReserved)
+	}
+	f.mu.Lock()
+	l := f.labels[name]
+	switch {
+	case l == nil:
+		f.mu.Unlock()
+		return fmt.Errorf("snap: open '%s': %w", name, ErrNoLabel)
+	case f.open[name] != nil:
+		f.mu.Unlock()
+		return fmt.Errorf("snap: %w: '%s'", ErrMounted, name)
+	}
+	s := f.snaps[l.val.Gen]
+	delete(f.labels, name)
+	if l.onDisk {
+		f.msgs = append(f.msgs, kvfmt.Msg{Op: kvfmt.Delete, Key: kvfmt.AppendLabelKey(nil, name)})
+	}
+	s.rec.Nlbl--
+	s.changed, f.changed = true, true
+	f.mu.Unlock()
+	return f.prune(g, s)
+}
+
+// prune removes s, and what only s kept, if nobody needs it any more.
+func (f *Forest) prune(g *epoch.Guard, s *snapshot) error {
+	for s != nil && s.rec.Gen != 0 && s.rec.Nlbl == 0 && s.rec.Nref <= 1 {
+		pred := f.snaps[s.rec.Pred]
+		if s.rec.Nref == 0 {
+			if err := f.fell(g, s); err != nil {
+				return err
+			}
+			f.remove(s, nil, pred)
+			s = pred
+			continue
+		}
+		var heir *snapshot
+		for _, heir = range s.children {
+		}
+		if err := f.inherit(g, heir, s); err != nil {
+			return err
+		}
+		f.remove(s, heir, pred)
+		return nil
+	}
+	return nil
+}
+
+// fell frees a snapshot from which no other was derived: the blocks that are younger than its pred
+// are nobody else's, and those on its deadlists are still pred's.
+func (f *Forest) fell(g *epoch.Guard, s *snapshot) error {
+	lists, err := f.listsOf(g, s)
+	if err != nil {
+		return err
+	}
+	for _, bgen := range sortedGens(lists) {
+		if err := f.dispose(g, lists[bgen], bgen > s.rec.Pred); err != nil {
+			return err
+		}
+	}
+	t := betree.Open(f.nodes, ownFreer{f.st}, s.rec.Root, int(s.rec.Ht))
+	defer t.Close()
+	var own []blkfmt.Bptr
+	note := func(bp blkfmt.Bptr) {
+		if f.owns(s, bp) {
+			own = append(own, bp)
+		}
+	}
+	err = t.Walk(g, betree.Visit{
+		// A node that is pred's has nothing younger below it.
+		Skip: func(bp blkfmt.Bptr, _ int) bool { return !f.owns(s, bp) },
+		Node: func(bp blkfmt.Bptr, _ int) error { note(bp); return nil },
+		Data: func(_ []byte, bp blkfmt.Bptr) error { note(bp); return nil },
+	})
+	if err != nil {
+		return fmt.Errorf("free snapshot %d: %w", s.rec.Gen, err)
+	}
+	for _, bp := range own {
+		if err := f.st.Free(bp); err != nil {
+			return fmt.Errorf("free snapshot %d: %w", s.rec.Gen, err)
+		}
+	}
+	return nil
+}
+
+// owns reports whether bp, which s reaches, is s's alone as far as its pred goes.
+func (f *Forest) owns(s *snapshot, bp blkfmt.Bptr) bool {
+	return bp.Gen > s.rec.Pred || s.rec.Pred == 0 && f.notEmptys(bp)
+}
+
+// inherit gives the only child c what s leaves: c now lies next to s's pred.
+func (f *Forest) inherit(g *epoch.Guard, c, s *snapshot) error {
+	mine, err := f.listsOf(g, s)
+	if err != nil {
+		return err
+	}
+	theirs, err := f.listsOf(g, c)
+	if err != nil {
+		return err
+	}
+	prev := s.rec.Pred
+	for _, bgen := range sortedGens(theirs) {
+		if bgen > prev {
+			if err := f.dispose(g, theirs[bgen], true); err != nil {
+				return err
+			}
+		}
+	}
+	for _, bgen := range sortedGens(mine) {
+		if bgen > prev {
+			if err := f.dispose(g, mine[bgen], true); err != nil {
+				return err
+			}
+			continue
+		}
+		d := theirs[bgen]
+		if d == nil {
+			d = newDeadlist(c.rec.Gen, bgen)
+			theirs[bgen] = d
+		}
+		if err := f.move(g, d, mine[bgen]); err != nil {
+			return fmt.Errorf("merge deadlist %d of snapshot %d: %w", bgen, s.rec.Gen, err)
+		}
+	}
+	return nil
+}
+
+// remove takes s out of the forest. heir, its only child, if any, becomes pred's.
+func (f *Forest) remove(s, heir, pred *snapshot) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	gen := s.rec.Gen
+	delete(f.snaps, gen)
+	for _, bgen := range sortedGens(s.lists) {
+		if s.lists[bgen].onDisk {
+			f.msgs = append(f.msgs, kvfmt.Msg{Op: kvfmt.Delete, Key: kvfmt.AppendDlistKey(nil, gen, bgen)})
+		}
+	}
+	if s.onDisk {
+		f.msgs = append(f.msgs, kvfmt.Msg{Op: kvfmt.Delete, Key: kvfmt.AppendSnapKey(nil, gen)})
+	}
+	f.changed = true
+	if pred != nil {
+		delete(pred.children, gen)
+		pred.rec.Nref--
+		pred.changed = true
+	}
+	if heir != nil {
+		heir.rec.Pred = s.rec.Pred
+		heir.rec.Base = min(heir.rec.Base, s.rec.Pred)
+		heir.changed = true
+		if pred != nil {
+			pred.children[heir.rec.Gen] = heir
+			pred.rec.Nref++
+		}
+	}
+	if pred != nil && pred.rec.Succ == gen {
+		pred.rec.Succ = blkfmt.NoGen
+		if heir != nil {
+			pred.rec.Succ = heir.rec.Gen
+		} else if rest := sortedGens(pred.children); len(rest) > 0 {
+			pred.rec.Succ = rest[len(rest)-1]
+		}
+	}
+}

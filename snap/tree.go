@@ -1,0 +1,164 @@
+package snap
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"gefs9p/betree"
+	"gefs9p/blkfmt"
+	"gefs9p/epoch"
+	"gefs9p/kvfmt"
+)
+
+// A Tree is a label somebody has open: the file-system tree that it names. All who open a label
+// share its Tree.
+//
+// Its reading methods (Lookup, Scan) are those of betree.Tree; the caller is inside an epoch.
+type Tree struct {
+	*betree.Tree
+	forest  *Forest
+	name    string
+	mutable bool
+	refs    int // guarded by forest.mu
+
+	snap  *snapshot    // the one the label names; guarded by the mutation lock
+	guard *epoch.Guard // of the upsert that runs, for Free
+	vers  atomic.Uint64
+}
+
+// Open opens the label. The Tree must be closed. Errors wrap ErrNoLabel. The caller has the
+// mutation lock.
+func (f *Forest) Open(name string) (*Tree, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if t := f.open[name]; t != nil {
+		t.refs++
+		return t, nil
+	}
+	l := f.labels[name]
+	if l == nil {
+		return nil, fmt.Errorf("snap: open '%s': %w", name, ErrNoLabel)
+	}
+	s := f.snaps[l.val.Gen]
+	t := &Tree{forest: f, name: name, mutable: l.val.Flags&kvfmt.LabelMutable != 0, refs: 1, snap: s}
+	t.Tree = betree.Open(f.nodes, t, s.rec.Root, int(s.rec.Ht))
+	f.open[name] = t
+	return t, nil
+}
+
+// Close ends one Open. The caller has the mutation lock.
+func (t *Tree) Close() {
+	f := t.forest
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if t.refs--; t.refs > 0 {
+		return
+	}
+	t.settle()
+	delete(f.open, t.name)
+	t.Tree.Close()
+}
+
+// Name returns the label. Mutable reports whether the tree may be written.
+func (t *Tree) Name() string { return t.name }
+
+// Mutable reports whether the tree may be written.
+func (t *Tree) Mutable() bool { return t.mutable }
+
+// Version changes with every upsert. Safe for concurrent use.
+func (t *Tree) Version() uint64 { return t.vers.Load() }
+
+// settle brings the snapshot's record up to date with the tree.
+func (t *Tree) settle() {
+	if !t.mutable {
+		return
+	}
+	root, ht := t.Tree.Root()
+	if rec := &t.snap.rec; rec.Root.Addr != root.Addr || rec.Root.Hash != root.Hash || int(rec.Ht) != ht {
+		rec.Root, rec.Ht = root, int32(ht)
+		t.snap.changed = true
+		t.forest.changed = true
+	}
+}
+
+// Prepare makes the tree ready to be changed and returns the generation with which new blocks are
+// to be born: if the snapshot it writes to has become somebody else's too, it moves on to a new
+// one. Upsert does it by itself; who makes data blocks for it calls Prepare first. The caller has
+// the mutation lock.
+func (t *Tree) Prepare() blkfmt.Gen {
+	o := t.snap
+	if o.rec.Nlbl <= 1 && o.rec.Nref == 0 {
+		return o.rec.Gen
+	}
+	f := t.forest
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t.settle()
+	n := &snapshot{
+		rec: kvfmt.Tree{
+			Nlbl: 1, Ht: o.rec.Ht, Gen: f.newGen(),
+			Pred: o.rec.Gen, Succ: blkfmt.NoGen, Base: o.rec.Base, Root: o.rec.Root,
+		},
+		children: make(map[blkfmt.Gen]*snapshot),
+		lists:    make(map[blkfmt.Gen]*deadlist),
+	}
+	o.rec.Nlbl--
+	f.derive(o, n)
+	l := f.labels[t.name]
+	l.val.Gen, l.changed = n.rec.Gen, true
+	t.snap = n
+	return n.rec.Gen
+}
+
+// derive enters n, whose pred is o.
+func (f *Forest) derive(o, n *snapshot) {
+	o.children[n.rec.Gen] = n
+	o.rec.Nref++
+	o.rec.Succ = n.rec.Gen
+	o.changed, n.changed, f.changed = true, true, true
+	f.snaps[n.rec.Gen] = n
+}
+
+// Upsert applies the messages, all or none. The tree must be mutable. The caller has the mutation
+// lock and is inside an epoch. See betree.Tree.Upsert.
+func (t *Tree) Upsert(g *epoch.Guard, msgs []kvfmt.Msg) error {
+	if !t.mutable {
+		return fmt.Errorf("snapshot %s does not change", t.name)
+	}
+	gen := t.Prepare()
+	t.guard = g
+	err := t.Tree.Upsert(g, gen, msgs)
+	t.guard = nil
+	t.vers.Add(1)
+	t.forest.touch()
+	return err
+}
+
+// touch notes that there is something to commit.
+func (f *Forest) touch() {
+	f.mu.Lock()
+	f.changed = true
+	f.mu.Unlock()
+}
+
+// Free judges a block that the tree no longer points at. It is betree's Freer, called by Upsert
+// and by nobody else.
+func (t *Tree) Free(bp blkfmt.Bptr) error {
+	rec := &t.snap.rec
+	switch {
+	case bp.Gen > rec.Pred:
+		return t.forest.st.Free(bp)
+	case rec.Pred == 0 && rec.Base == 0 && t.forest.notEmptys(bp):
+		// Ream dates the blocks of adm as if they were empty's, who does not have them.
+		return t.forest.st.Free(bp)
+	case rec.Pred == 0 && rec.Base == 0:
+		return nil // empty never goes, so nobody needs to know what of it we have dropped
+	}
+	return t.forest.kill(t.guard, t.snap, bp)
+}
+
+// notEmptys reports whether bp, which is as old as the snapshot empty, is surely no part of it.
+func (f *Forest) notEmptys(bp blkfmt.Bptr) bool {
+	e := f.snaps[0]
+	return e != nil && e.rec.Ht == 1 && e.rec.Root.Addr != bp.Addr
+}
