@@ -270,7 +270,8 @@ func TestBadLogsMakeTheirArenaSuspect(t *testing.T) {
 				t.Errorf("suspects after Rebuild: %+v", s.Suspects())
 			}
 			checkFree(t, s, r.live)
-			if s.arenas[0].free.holding(a.base) != nil {
+			// A block that is none at all is not kept.
+			if c.why != "chain to" && s.arenas[0].free.holding(a.base) != nil {
 				t.Error("the old log may be overwritten")
 			}
 			r.set = s
