@@ -1,0 +1,694 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"gefs9p/client"
+	"gefs9p/ninep"
+	"gefs9p/ninep/ninetest"
+)
+
+// serve serves fs on a Unix socket until the test ends.
+func serve(t testing.TB, fs *ninetest.FS) string {
+	t.Helper()
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &ninep.Server{FS: fs, Limits: ninep.Limits{Msize: 32<<10 + ninep.IOHDRSZ}}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- srv.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("server: %v", err)
+		}
+		if m := fs.Misuse(); len(m) > 0 {
+			t.Errorf("misuse of files: %q", m)
+		}
+	})
+	return l.Addr().String()
+}
+
+// serveNullFor serves a Null until the test ends.
+func serveNullFor(t testing.TB, network, address string) string {
+	t.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n Null
+	done := make(chan error)
+	go func() { done <- n.Serve(l) }()
+	t.Cleanup(func() {
+		n.Close()
+		if err := <-done; err != nil {
+			t.Errorf("null server: %v", err)
+		}
+	})
+	return l.Addr().String()
+}
+
+// tiny are options that make every workload run in milliseconds.
+func tiny(addr string, ids ...string) Options {
+	return Options{
+		Addr: addr, Workloads: ids, Seed: 1,
+		Sizes: Sizes{
+			FileSize: 40*blockSize + 100, Files: 700, SmallFiles: 90, Dirs: 4,
+			Stats: 200, Reads: 200, Writes: 60, Syncs: 40, Clients: 5,
+		},
+	}
+}
+
+// mustRun runs o, which must work, without any operation failing.
+func mustRun(t *testing.T, o Options) Report {
+	t.Helper()
+	var out bytes.Buffer
+	rep, err := Run(t.Context(), o, &out, nil)
+	if err != nil {
+		t.Fatalf("Run: %v\n%s", err, &out)
+	}
+	if rep.Errors() != 0 {
+		t.Fatalf("errors:\n%s", &out)
+	}
+	return rep
+}
+
+// row returns the row of a workload.
+func row(t *testing.T, rep Report, id string) Row {
+	t.Helper()
+	for _, r := range rep.Rows {
+		if r.ID == id {
+			return r
+		}
+	}
+	t.Fatalf("no row %s", id)
+	return Row{}
+}
+
+func TestEveryWorkloadRuns(t *testing.T) {
+	fs := ninetest.New()
+	o := tiny(serve(t, fs))
+	o.Wire = true
+	o.DeviceDir = t.TempDir()
+	rep := mustRun(t, o)
+	if !rep.Checked || rep.Msize != 32<<10+ninep.IOHDRSZ {
+		t.Errorf("checked %v, msize %d", rep.Checked, rep.Msize)
+	}
+	var ids []string
+	for _, r := range rep.Rows {
+		ids = append(ids, r.ID)
+	}
+	if want := []string{"W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W11/1", "W11/5"}; !slices.Equal(ids, want) {
+		t.Errorf("rows %v", ids)
+	}
+	size := o.Sizes
+	pieces := (size.FileSize + 32<<10 - 1) / (32 << 10)
+	for _, c := range []struct {
+		id         string
+		ops, bytes int64
+		unit       string
+		synced     bool
+	}{
+		{"W1", pieces, size.FileSize, "MB/s", true},
+		{"W2", pieces, size.FileSize, "MB/s", false},
+		{"W3", 700, 0, "ops/s", true},
+		{"W4", 90, 90 * smallSize, "ops/s", true},
+		{"W5", 200, 0, "ops/s", false},
+		{"W6", 200, 200 * blockSize, "ops/s", false},
+		{"W7", 60, 60 * blockSize, "ops/s", true},
+		{"W9", 700, 0, "ops/s", true},
+		{"W11/1", 40, 40 * syncSize, "ops/s", false},
+		{"W11/5", 40, 40 * syncSize, "ops/s", false},
+	} {
+		r := row(t, rep, c.id)
+		for where, res := range map[string]*Result{"server": &r.Ours, "wire": r.Wire} {
+			if res == nil {
+				t.Errorf("%s: no %s", c.id, where)
+				continue
+			}
+			if res.Ops != c.ops || res.Bytes != c.bytes || res.Unit != c.unit {
+				t.Errorf("%s on the %s: %d operations, %d bytes, %s", c.id, where, res.Ops, res.Bytes, res.Unit)
+			}
+			if c.synced != (res.Synced > 0) {
+				t.Errorf("%s on the %s: fsync took %v", c.id, where, res.Synced)
+			}
+			if res.Rate <= 0 || res.P50 <= 0 || res.P50 > res.P99 || res.P99 > res.P999 || res.P999 > res.Max || res.Max > res.Elapsed {
+				t.Errorf("%s on the %s: %+v", c.id, where, *res)
+			}
+		}
+		if got, want := r.WireRatio, r.Ours.Rate/r.Wire.Rate; got != want {
+			t.Errorf("%s: ratio %v, want %v", c.id, got, want)
+		}
+		if wantDevice := c.id == "W1" || strings.HasPrefix(c.id, "W11"); wantDevice != (r.Device != nil) {
+			t.Errorf("%s: device %v", c.id, r.Device)
+		} else if wantDevice && (r.Device.Bytes != c.bytes || r.Device.Unit != c.unit || r.DeviceRatio <= 0) {
+			t.Errorf("%s: device %+v, ratio %v", c.id, *r.Device, r.DeviceRatio)
+		}
+	}
+	// An operation of W8 is a read, but the rate is that of entries.
+	w8 := row(t, rep, "W8").Ours
+	if rate := 700 / w8.Elapsed.Seconds(); w8.Ops < 2 || w8.Ops > 10 || w8.Rate < rate*0.99 || w8.Rate > rate*1.01 {
+		t.Errorf("W8: %+v", w8)
+	}
+	if _, there := fs.Get(DefaultPath); there {
+		t.Error("the run left its directory")
+	}
+	if left, err := os.ReadDir(o.DeviceDir); err != nil || len(left) != 0 {
+		t.Errorf("the run left %v, %v", left, err)
+	}
+}
+
+func TestEveryWorkloadRunsAlone(t *testing.T) {
+	fs := ninetest.New()
+	addr := serve(t, fs)
+	for _, id := range IDs() {
+		o := tiny(addr, strings.ToLower(id))
+		if rep := mustRun(t, o); len(rep.Rows) == 0 || !strings.HasPrefix(rep.Rows[0].ID, id) {
+			t.Errorf("%s: rows %v", id, rep.Rows)
+		}
+	}
+}
+
+func TestNullServerRunsEveryWorkload(t *testing.T) {
+	for _, network := range []string{"unix", "tcp"} {
+		address := "127.0.0.1:0"
+		if network == "unix" {
+			address = filepath.Join(t.TempDir(), "s")
+		}
+		o := tiny(serveNullFor(t, network, address))
+		o.Wire = true
+		rep := mustRun(t, o)
+		if rep.Checked {
+			t.Error("checked data of a server that has none")
+		}
+		if len(rep.Rows) != len(IDs())+1 {
+			t.Errorf("%d rows", len(rep.Rows))
+		}
+	}
+}
+
+func TestConnectionsAndDepthCanBeChosen(t *testing.T) {
+	fs := ninetest.New()
+	o := tiny(serve(t, fs))
+	o.Conns, o.Depth = 3, 2
+	rep := mustRun(t, o)
+	for _, r := range rep.Rows {
+		conns, depth := 3, 2
+		switch r.ID {
+		case "W8", "W11/1":
+			conns, depth = 1, 1
+		case "W11/5":
+			conns, depth = 5, 1
+		}
+		if r.Conns != conns || r.Depth != depth {
+			t.Errorf("%s: %d connections of %d", r.ID, r.Conns, r.Depth)
+		}
+	}
+	if n := row(t, rep, "W3").Ours.Ops; n != 700 {
+		t.Errorf("W3: %d operations", n)
+	}
+	if n := row(t, rep, "W1").Ours.Bytes; n != o.Sizes.FileSize {
+		t.Errorf("W1: %d bytes", n)
+	}
+}
+
+// The benchmark is a check: what follows are servers that forget or garble.
+
+func TestWrongDataIsAnError(t *testing.T) {
+	fs := ninetest.New()
+	o := tiny(serve(t, fs), "W1")
+	o.Keep = true
+	mustRun(t, o)
+	data, ok := fs.Get(DefaultPath + "/" + bigName)
+	if !ok || int64(len(data)) != o.Sizes.FileSize {
+		t.Fatalf("%d bytes, %v", len(data), ok)
+	}
+
+	o.Workloads = []string{"W2", "W6"}
+	mustRun(t, o)
+	broken := bytes.Clone(data)
+	broken[5*blockSize+17] ^= 1
+	fs.Put(DefaultPath+"/"+bigName, broken)
+	var out bytes.Buffer
+	rep, err := Run(t.Context(), o, &out, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w2 := row(t, rep, "W2").Ours
+	if w2.Errors != 1 || !strings.Contains(w2.FirstError, "operation 1: wrong data in the 8192 bytes read at 40960") {
+		t.Errorf("W2: %d errors, %q", w2.Errors, w2.FirstError)
+	}
+	if w6 := row(t, rep, "W6").Ours; w6.Errors < 1 {
+		t.Error("W6 did not notice")
+	}
+	if !strings.Contains(out.String(), "first error: operation 1: wrong data") {
+		t.Errorf("the table does not say so:\n%s", &out)
+	}
+
+	// Two blocks in each other's place.
+	copy(broken, data)
+	copy(broken[:blockSize], data[blockSize:])
+	copy(broken[blockSize:2*blockSize], data)
+	fs.Put(DefaultPath+"/"+bigName, broken)
+	o.Workloads = []string{"W2"}
+	if rep, err = Run(t.Context(), o, &out, nil); err != nil || rep.Errors() != 1 {
+		t.Errorf("swapped blocks: %d errors, %v", rep.Errors(), err)
+	}
+	o.NoVerify = true
+	if rep, err = Run(t.Context(), o, &out, nil); err != nil || rep.Errors() != 0 || rep.Checked {
+		t.Errorf("unverified: %d errors, %v", rep.Errors(), err)
+	}
+}
+
+func TestOverwritesThatWereLostAreErrors(t *testing.T) {
+	fs := ninetest.New()
+	o := tiny(serve(t, fs), "W1")
+	o.Keep = true
+	mustRun(t, o)
+	before, _ := fs.Get(DefaultPath + "/" + bigName)
+
+	// A file that a run before overwrote in part may hold either content, but whole blocks of it.
+	o.Workloads = []string{"W7"}
+	mustRun(t, o)
+	after, _ := fs.Get(DefaultPath + "/" + bigName)
+	if bytes.Equal(before, after) {
+		t.Fatal("W7 changed nothing")
+	}
+	o.Workloads = []string{"W2", "W6"}
+	mustRun(t, o)
+	pat := newPattern()
+	i := 0
+	for ; pat.holds(original, int64(i)*blockSize, after[i*blockSize:(i+1)*blockSize]); i++ {
+	}
+	torn := bytes.Clone(after)
+	copy(torn[i*blockSize:i*blockSize+blockSize/2], before[i*blockSize:])
+	fs.Put(DefaultPath+"/"+bigName, torn)
+	o.Workloads = []string{"W2"}
+	if rep, err := Run(t.Context(), o, new(bytes.Buffer), nil); err != nil || rep.Errors() != 1 {
+		t.Errorf("torn block: %d errors, %v", rep.Errors(), err)
+	}
+
+	// Within a run it is known what each block holds: here a W7 whose writes are all undone.
+	fs.Put(DefaultPath+"/"+bigName, before)
+	opts := tiny("x")
+	opts.ensureDefaults()
+	st := &site{opts: &opts, size: &opts.Sizes, pat: pat, big: []byte{bigOriginal, bigOverwritten, bigEither}}
+	for _, c := range []struct {
+		block int64
+		str   stream
+		want  bool
+	}{{0, original, true}, {0, overwritten, false}, {1, original, false}, {1, overwritten, true}, {2, original, true}, {2, overwritten, true}} {
+		if got := st.bigHolds(c.block*blockSize+5, pat.at(c.str, c.block*blockSize+5, 100)); got != c.want {
+			t.Errorf("block %d, content %d: %v", c.block, c.str, got)
+		}
+	}
+}
+
+func TestWrongDirectoryIsAnError(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(fs *ninetest.FS, root *client.Fid) error
+		want  string
+	}{
+		{"file missing", func(fs *ninetest.FS, root *client.Fid) error {
+			f, err := root.Walk(DefaultPath, manyName, "f0000123")
+			if err != nil {
+				return err
+			}
+			return f.Remove()
+		}, "1 of 700 files are missing"},
+		{"file too many", func(fs *ninetest.FS, root *client.Fid) error {
+			fs.Put(DefaultPath+"/"+manyName+"/f0000700", nil)
+			return nil
+		}, `unknown entry "f0000700"`},
+		{"strange name", func(fs *ninetest.FS, root *client.Fid) error {
+			fs.Put(DefaultPath+"/"+manyName+"/f123", nil)
+			return nil
+		}, `unknown entry "f123"`},
+		{"file not empty", func(fs *ninetest.FS, root *client.Fid) error {
+			fs.Put(DefaultPath+"/"+manyName+"/f0000123", []byte("x"))
+			return nil
+		}, `entry "f0000123" is no empty file`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fs := ninetest.New()
+			o := tiny(serve(t, fs), "W3")
+			o.Keep = true
+			mustRun(t, o)
+			conn, err := client.Dial(t.Context(), o.Addr, 8192)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			root, err := conn.Attach("glenda", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.spoil(fs, root); err != nil {
+				t.Fatal(err)
+			}
+			o.Workloads = []string{"W8"}
+			rep, err := Run(t.Context(), o, new(bytes.Buffer), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := rep.Rows[0].Ours; r.Errors != 1 || !strings.Contains(r.FirstError, c.want) {
+				t.Errorf("%d errors, %q", r.Errors, r.FirstError)
+			}
+		})
+	}
+}
+
+func TestWrongLengthIsAnError(t *testing.T) {
+	fs := ninetest.New()
+	o := tiny(serve(t, fs), "W4")
+	o.Keep = true
+	mustRun(t, o)
+	for i := 1; i < 40; i++ {
+		fs.Put(fmt.Sprintf("%s/%s/d%07d/f%07d", DefaultPath, smallName, i%4, i), []byte("short"))
+	}
+	o.Workloads = []string{"W5"}
+	rep, err := Run(t.Context(), o, new(bytes.Buffer), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := rep.Rows[0].Ours; r.Errors == 0 || r.Errors == int(r.Ops) || !strings.Contains(r.FirstError, "5 bytes") {
+		t.Errorf("%d errors in %d operations, %q", r.Errors, r.Ops, r.FirstError)
+	}
+}
+
+func TestRefusedOperationsAreCounted(t *testing.T) {
+	fs := ninetest.New()
+	creates := 0
+	fs.Hook = func(c *ninep.Ctx, op, name string) error {
+		if op == "create" && name == manyName { // one connection, so one at a time
+			if creates++; creates%7 == 0 {
+				return ninep.Error("file system full")
+			}
+		}
+		return nil
+	}
+	o := tiny(serve(t, fs), "W3")
+	o.Keep = true
+	rep, err := Run(t.Context(), o, new(bytes.Buffer), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rep.Rows[0].Ours
+	if r.Errors != 100 || r.Ops != 700 || !strings.HasSuffix(r.FirstError, "file system full") {
+		t.Errorf("%d errors in %d operations, %q", r.Errors, r.Ops, r.FirstError)
+	}
+	if rep.Errors() != 100 {
+		t.Errorf("the report has %d errors", rep.Errors())
+	}
+	// Fids of failed operations were clunked: the connections are gone, but it must have been
+	// without leaving 100 fids until then. The slots' fid numbers are used again and again, so the
+	// server would have said "fid in use" otherwise.
+	if strings.Contains(r.FirstError, "fid in use") {
+		t.Error(r.FirstError)
+	}
+}
+
+func TestColdRunMakesNothing(t *testing.T) {
+	fs := ninetest.New()
+	addr := serve(t, fs)
+	o := tiny(addr, "W1", "W3", "W4")
+	o.Keep = true
+	mustRun(t, o)
+	o.Workloads = []string{"W2", "W5", "W6", "W8"}
+	o.Cold, o.Keep = true, false
+	var out bytes.Buffer
+	rep, err := Run(t.Context(), o, &out, nil)
+	if err != nil || rep.Errors() != 0 || len(rep.Rows) != 4 {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	if !rep.Rows[0].Cold || strings.Count(out.String(), "(cold)") != 4 {
+		t.Errorf("rows do not say cold:\n%s", &out)
+	}
+	if _, there := fs.Get(DefaultPath + "/" + bigName); !there {
+		t.Error("a cold run removed the files")
+	}
+
+	o.Addr = serve(t, ninetest.New())
+	if _, err := Run(t.Context(), o, &out, nil); err == nil {
+		t.Error("a cold run on an empty server")
+	}
+	fs2 := ninetest.New()
+	fs2.Put(DefaultPath+"/x", nil)
+	o.Addr = serve(t, fs2)
+	for _, id := range []string{"W2", "W5", "W6", "W8"} {
+		o.Workloads = []string{id}
+		if _, err := Run(t.Context(), o, &out, nil); !errors.Is(err, ErrCold) {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+}
+
+func TestLeftoversOfOtherSizesAreReplaced(t *testing.T) {
+	fs := ninetest.New()
+	o := tiny(serve(t, fs), "W1", "W3", "W4")
+	o.Keep = true
+	mustRun(t, o)
+	o.Sizes.FileSize *= 2
+	o.Sizes.Files /= 2
+	o.Sizes.SmallFiles, o.Sizes.Dirs = 50, 3
+	mustRun(t, o)
+	o.Workloads, o.Keep = nil, false
+	mustRun(t, o)
+	if _, there := fs.Get(DefaultPath); there {
+		t.Error("the run left its directory")
+	}
+}
+
+func TestCancelledRunStopsAtOnce(t *testing.T) {
+	fs := ninetest.New()
+	stuck := make(chan struct{}, 100)
+	fs.Hook = func(c *ninep.Ctx, op, name string) error {
+		if op == "write" {
+			stuck <- struct{}{}
+			c.Sleep(func() { <-c.Cancelled() })
+			return ninep.ErrInterrupted
+		}
+		return nil
+	}
+	o := tiny(serve(t, fs), "W1", "W2")
+	before := runtime.NumGoroutine()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-stuck
+		cancel()
+	}()
+	rep, err := Run(ctx, o, new(bytes.Buffer), nil)
+	if err != context.Canceled || len(rep.Rows) != 0 {
+		t.Errorf("%d rows, %v", len(rep.Rows), err)
+	}
+	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d goroutines, before %d", runtime.NumGoroutine(), before)
+		}
+	}
+}
+
+func TestServerThatHangsUpEndsTheRun(t *testing.T) {
+	var n Null
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { done <- n.Serve(l) }()
+	o := tiny(l.Addr().String(), "W6")
+	o.Sizes.Reads = 1 << 40
+	go func() {
+		for all := false; !all; time.Sleep(time.Millisecond) {
+			n.mu.Lock()
+			all = len(n.conns) == 9 // eight, and the one that prepares
+			n.mu.Unlock()
+		}
+		n.Close()
+	}()
+	_, err = Run(t.Context(), o, new(bytes.Buffer), nil)
+	if err == nil || !strings.Contains(err.Error(), "W6: ") {
+		t.Errorf("error %v", err)
+	}
+	<-done
+}
+
+func TestOptionsThatMakeNoSenseAreRefused(t *testing.T) {
+	for name, spoil := range map[string]func(*Options){
+		"no address":       func(o *Options) { o.Addr = "" },
+		"scale":            func(o *Options) { o.Scale = -1 },
+		"msize":            func(o *Options) { o.Msize = 100 },
+		"path with slash":  func(o *Options) { o.Path = "a/b" },
+		"path up":          func(o *Options) { o.Path = ".." },
+		"workload":         func(o *Options) { o.Workloads = []string{"W10"} },
+		"tiny file":        func(o *Options) { o.Sizes.FileSize = 100 },
+		"negative":         func(o *Options) { o.Sizes.Files = -1 },
+		"too many files":   func(o *Options) { o.Sizes.Files = 10_000_000 },
+		"connections":      func(o *Options) { o.Conns = -1 },
+		"depth":            func(o *Options) { o.Depth = maxDepth + 1 },
+		"cold and wire":    func(o *Options) { o.Cold, o.Wire = true, true },
+		"too many clients": func(o *Options) { o.Sizes.Clients = maxConns + 1 },
+	} {
+		o := tiny("127.0.0.1:1")
+		spoil(&o)
+		if _, err := Run(t.Context(), o, new(bytes.Buffer), nil); !errors.Is(err, ErrUsage) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	o := tiny("no address at all")
+	if _, err := Run(t.Context(), o, new(bytes.Buffer), nil); err == nil || errors.Is(err, ErrUsage) {
+		t.Errorf("bad address: %v", err)
+	}
+}
+
+func TestDefaultsAreTheSizesOfTheDocs(t *testing.T) {
+	var o Options
+	o.ensureDefaults()
+	want := Sizes{FileSize: 1 << 30, Files: 100_000, SmallFiles: 50_000, Dirs: 100, Stats: 100_000, Reads: 131_072, Writes: 65_536, Syncs: 2_000, Clients: 64}
+	if o.Sizes != want {
+		t.Errorf("sizes %+v", o.Sizes)
+	}
+	o = Options{Scale: 0.01, Sizes: Sizes{Files: 5}}
+	o.ensureDefaults()
+	if o.Sizes.FileSize != 10737418 || o.Sizes.Files != 5 || o.Sizes.SmallFiles != 500 || o.Sizes.Clients != 64 {
+		t.Errorf("sizes %+v", o.Sizes)
+	}
+	o = Options{Addr: "x:1", Scale: 1e-9}
+	o.ensureDefaults()
+	if err := o.validate(); err != nil {
+		t.Errorf("smallest scale: %v", err)
+	}
+}
+
+func TestJSONIsTheReport(t *testing.T) {
+	o := tiny(serve(t, ninetest.New()), "W1", "W3")
+	o.JSON = true
+	o.Wire = true
+	var out bytes.Buffer
+	rep, err := Run(t.Context(), o, &out, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Report
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	if len(got.Rows) != 2 || got.Rows[1].Ours != rep.Rows[1].Ours || *got.Rows[0].Wire != *rep.Rows[0].Wire || got.Addr != o.Addr || got.Seed != 1 {
+		t.Errorf("%+v\nwant %+v", got, rep)
+	}
+}
+
+func TestTableIsAligned(t *testing.T) {
+	o := tiny(serve(t, ninetest.New()))
+	o.Wire, o.DeviceDir = true, t.TempDir()
+	var out bytes.Buffer
+	if _, err := Run(t.Context(), o, &out, nil); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+	if len(lines) != 2+len(IDs())+1 {
+		t.Fatalf("%d lines:\n%s", len(lines), &out)
+	}
+	for _, l := range lines[1:] {
+		if n := utf8.RuneCountInString(l); n != utf8.RuneCountInString(lines[1]) {
+			t.Errorf("a line of %d characters:\n%s", n, &out)
+		}
+	}
+	if !regexp.MustCompile(`^id +what +load +rate +fsync +wire +ratio +device +ratio +p50 +p99 +p99\.9 +max +errors$`).MatchString(lines[1]) {
+		t.Errorf("head %q", lines[1])
+	}
+	if !regexp.MustCompile(`^W1 +write 327780 bytes sequentially +1×8 +[0-9.]+ MB/s +[0-9.]+ [µm]?s +[0-9.]+ MB/s +[0-9.]+ +[0-9.]+ MB/s .* 0$`).MatchString(lines[2]) {
+		t.Errorf("row %q", lines[2])
+	}
+}
+
+func TestOutputThatFailsIsAnError(t *testing.T) {
+	o := tiny(serve(t, ninetest.New()), "W1")
+	if _, err := Run(t.Context(), o, badWriter{}, nil); !errors.Is(err, errBadWriter) {
+		t.Errorf("error %v", err)
+	}
+}
+
+type badWriter struct{}
+
+var errBadWriter = errors.New("no paper")
+
+func (badWriter) Write([]byte) (int, error) { return 0, errBadWriter }
+
+func TestNumbersForPeople(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0 ns", 999: "999 ns", 1234: "1.23 µs", 12345: "12.3 µs", 123456: "123 µs",
+		1500 * time.Microsecond: "1.50 ms", 90 * time.Second: "90.0 s", 1000 * time.Second: "1000 s",
+	} {
+		if got := durText(d); got != want {
+			t.Errorf("durText(%d) = %q, want %q", d, got, want)
+		}
+	}
+	for n, want := range map[int64]string{1 << 30: "1 GiB", 3 << 19: "1536 KiB", 100: "100 bytes", 1<<30 + 1: "1073741825 bytes"} {
+		if got := bytesText(n); got != want {
+			t.Errorf("bytesText(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestMeterWritesOneLine(t *testing.T) {
+	var b bytes.Buffer
+	m := meter{w: &b}
+	m.load("W1 write").say("W1 write: 5 of 10")
+	m.say("W2")
+	m.clear()
+	want := "\rW1 write\rW1 write: 5 of 10\rW2               \r  \r"
+	if b.String() != want {
+		t.Errorf("wrote %q, want %q", &b, want)
+	}
+	if s := progressText("W3", 50, 200, 2*time.Second); s != "W3: 50 of 200, 25%, 25 ops/s" {
+		t.Errorf("progress %q", s)
+	}
+	b.Reset()
+	var quiet meter
+	quiet.open(&b) // no terminal
+	quiet.load("W1").start(nil, 1)
+	quiet.stop()
+	quiet.close()
+	if b.Len() != 0 {
+		t.Errorf("wrote %q where nobody looks", &b)
+	}
+}
+
+func TestHotLoopDoesNotAllocate(t *testing.T) {
+	addr := serveNullFor(t, "unix", filepath.Join(t.TempDir(), "s"))
+	// The same run with many more operations must not allocate many more times. The Null is counted
+	// too: it runs in this process.
+	count := func(id string, n int) uint64 {
+		o := tiny(addr, id)
+		o.Sizes.Reads, o.Sizes.Writes = n, n
+		var a, b runtime.MemStats
+		runtime.ReadMemStats(&a)
+		mustRun(t, o)
+		runtime.ReadMemStats(&b)
+		return b.Mallocs - a.Mallocs
+	}
+	for _, id := range []string{"W6", "W7"} { // not W5: for the names in walks the Null does allocate
+		few, many := count(id, 1000), count(id, 21000)
+		if perOp := (float64(many) - float64(few)) / 20000; perOp > 0.05 {
+			t.Errorf("%s: %.2f allocations an operation", id, perOp)
+		}
+	}
+}

@@ -1,0 +1,289 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+)
+
+// Run measures what o asks for. It writes a table to out, a row as soon as it is there, or at the end
+// the report as JSON; and to progress, if that is a terminal, how far it is. Progress may be nil.
+//
+// Operations that the server refuses or that give wrong data are counted in the rows. An error of Run
+// means that it could not go on, or ctx ended; the report then has the rows so far, and the files stay
+// on the server. Errors about o itself wrap ErrUsage.
+func Run(ctx context.Context, o Options, out, progress io.Writer) (Report, error) {
+	o.ensureDefaults()
+	if err := o.validate(); err != nil {
+		return Report{}, err
+	}
+	for o.Seed == 0 {
+		o.Seed = rand.Uint64()
+	}
+	b := &run{opts: &o, out: out, pat: newPattern()}
+	b.report = Report{
+		Addr: o.Addr, Seed: o.Seed, Scale: o.Scale, Cold: o.Cold, Started: time.Now().UTC(),
+	}
+	b.meter.open(progress)
+	err := b.run(ctx)
+	b.meter.close()
+	if o.JSON {
+		err = errors.Join(err, b.report.writeJSON(out))
+	} else {
+		err = errors.Join(err, b.table.err)
+	}
+	if ctx.Err() != nil {
+		err = ctx.Err() // whatever broke, broke because of that
+	}
+	return b.report, err
+}
+
+// A run is one call of Run.
+type run struct {
+	opts   *Options
+	out    io.Writer
+	pat    *pattern
+	report Report
+	table  table
+	meter  meter
+
+	ours *site
+	wire *site // nil without
+}
+
+func (b *run) run(ctx context.Context) (err error) {
+	o := b.opts
+	b.ours, err = openSite(ctx, o.Addr, o, b.pat)
+	if err != nil {
+		return err
+	}
+	defer b.ours.close()
+	b.report.Msize, b.report.Checked = b.ours.msize, !b.ours.blind
+	if o.Wire {
+		addr, stop, err := localNull(o.Addr)
+		if err != nil {
+			return fmt.Errorf("null server: %w", err)
+		}
+		defer stop()
+		wireOpts := *o
+		wireOpts.Msize = b.ours.msize // the same frames
+		if b.wire, err = openSite(ctx, addr, &wireOpts, b.pat); err != nil {
+			return fmt.Errorf("null server: %w", err)
+		}
+		defer b.wire.close()
+	}
+	var ids []string
+	for _, id := range IDs() {
+		chosen := func(s string) bool { return strings.EqualFold(s, id) }
+		if len(o.Workloads) == 0 || slices.ContainsFunc(o.Workloads, chosen) {
+			ids = append(ids, id)
+		}
+	}
+	b.startTable(ids)
+	for _, id := range ids {
+		loads := b.ours.workloads(id)
+		for i, w := range loads {
+			if err := b.one(ctx, w, id, i); err != nil {
+				return fmt.Errorf("%s: %w", w.id, err)
+			}
+		}
+	}
+	if o.Keep || o.Cold {
+		return nil
+	}
+	b.meter.say("removing the files")
+	return b.ours.cleanup(ctx)
+}
+
+// startTable writes the head of the table.
+func (b *run) startTable(ids []string) {
+	if b.opts.JSON {
+		return
+	}
+	b.table = table{w: b.out, wire: b.opts.Wire, device: b.opts.DeviceDir != ""}
+	for _, id := range ids {
+		for _, w := range b.ours.workloads(id) {
+			n := utf8.RuneCountInString(w.what)
+			if b.opts.Cold {
+				n += len(coldMark)
+			}
+			b.table.what = max(b.table.what, n)
+		}
+	}
+	b.meter.clear()
+	b.table.begin(&b.report)
+}
+
+// one makes the row of w, which is the i-th workload of id.
+func (b *run) one(ctx context.Context, w *workload, id string, i int) error {
+	o := b.opts
+	row := Row{ID: w.id, What: w.what, Cold: o.Cold}
+	var err error
+	if row.Ours, err = b.ours.run(ctx, w, b.meter.load(w.id+" "+w.what)); err != nil {
+		return err
+	}
+	row.Conns, row.Depth = w.conns, w.depth // as they were in the end
+	if b.wire != nil {
+		b.wire.dirBytes = b.ours.dirBytes
+		res, err := b.wire.run(ctx, b.wire.workloads(id)[i], b.meter.load(w.id+" wire"))
+		if err == nil && res.Errors > 0 {
+			err = errors.New(res.FirstError)
+		}
+		if err != nil {
+			return fmt.Errorf("null server: %w", err)
+		}
+		row.Wire, row.WireRatio = &res, ratio(row.Ours.Rate, res.Rate)
+	}
+	if o.DeviceDir != "" && (id == "W1" || id == "W11") {
+		b.meter.say(w.id + " device")
+		res, err := b.device(ctx, id)
+		if err != nil {
+			return fmt.Errorf("device: %w", err)
+		}
+		row.Device, row.DeviceRatio = &res, ratio(row.Ours.syncedRate(), res.Rate)
+	}
+	b.report.Rows = append(b.report.Rows, row)
+	b.meter.clear()
+	if !o.JSON {
+		b.table.row(&row)
+	}
+	return nil
+}
+
+// run runs w, and says to m how far it is, unless that is nil. The error is one that kept w from being
+// measured.
+func (st *site) run(ctx context.Context, w *workload, m *meter) (Result, error) {
+	o := st.opts
+	if !w.fixed && w.id != "" {
+		if o.Conns > 0 {
+			w.conns = o.Conns
+		}
+		if o.Depth > 0 {
+			w.depth = o.Depth
+		}
+	}
+	if w.prepare != nil {
+		if err := w.prepare(ctx); err != nil {
+			return Result{}, err
+		}
+	}
+	conns := make([]*conn, 0, w.conns)
+	hangUp := sync.OnceFunc(func() {
+		for _, c := range conns {
+			c.pipe.Close()
+		}
+	})
+	defer hangUp()
+	for i := range w.conns {
+		c, err := st.connect(ctx, w)
+		if err != nil {
+			return Result{}, fmt.Errorf("connection %d: %w", i, err)
+		}
+		conns = append(conns, c)
+		c.num = i
+		c.share(w.total)
+		// One random order for each workload and connection, the same on every site.
+		c.rng = rand.New(rand.NewPCG(o.Seed, idNumber(w.id)<<16|uint64(i)))
+		c.slots = make([]slot, w.depth)
+		for j := range c.slots {
+			c.slots[j].fid = slotFid + uint32(j)
+		}
+		if w.open != nil {
+			if err := w.open(c); err != nil {
+				return Result{}, fmt.Errorf("connection %d: %w", i, err)
+			}
+		}
+	}
+	total := 0
+	for _, c := range conns {
+		total += c.end - c.next
+	}
+	var done atomic.Int64
+	m.start(&done, total)
+	defer m.stop()
+
+	// Whoever fails first hangs up for all; ctx does too.
+	stop := context.AfterFunc(ctx, hangUp)
+	defer stop()
+	var (
+		wg      sync.WaitGroup
+		failure onceError
+	)
+	began := time.Now()
+	for _, c := range conns {
+		wg.Go(func() {
+			if err := c.drive(&done); err != nil {
+				if err == io.EOF {
+					err = errors.New("the server hung up")
+				}
+				failure.set(fmt.Errorf("connection %d: %w", c.num, err))
+				hangUp()
+			}
+		})
+	}
+	wg.Wait()
+	res := Result{Elapsed: time.Since(began)}
+	if failure.err != nil {
+		return res, failure.err
+	}
+	if w.sync {
+		t := time.Now()
+		err := st.fsync()
+		if !missing(err) && err != nil { // a server may refuse it
+			return res, fmt.Errorf("fsync: %w", err)
+		}
+		if err == nil {
+			res.Synced = time.Since(t)
+		}
+	}
+	if w.finish != nil {
+		if err := w.finish(ctx, conns); err != nil {
+			return res, err
+		}
+	}
+	var lat hist
+	for _, c := range conns {
+		lat.merge(&c.tally.lat)
+		res.Bytes += c.tally.bytes
+		res.Errors += c.tally.errors
+		if res.FirstError == "" && c.tally.first != nil {
+			res.FirstError = c.tally.first.Error()
+		}
+	}
+	res.Ops = int64(lat.n)
+	res.setLatency(&lat)
+	n := res.Ops
+	if w.items > 0 {
+		n = int64(w.items)
+	}
+	if w.bytes {
+		n = res.Bytes
+	}
+	res.setRate(n, w.bytes)
+	return res, nil
+}
+
+// idNumber makes a number of the id of a workload.
+func idNumber(id string) uint64 {
+	var n uint64
+	for _, c := range []byte(id) {
+		n = n*31 + uint64(c)
+	}
+	return n
+}
+
+// A onceError keeps the first error.
+type onceError struct {
+	once sync.Once
+	err  error
+}
+
+func (e *onceError) set(err error) { e.once.Do(func() { e.err = err }) }
