@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync"
 
@@ -200,41 +199,4 @@ func appendNull(b []byte, m *ninep.Fcall, zeros []byte) ([]byte, error) {
 		return ninep.AppendRwstat(b, m.Tag), nil
 	}
 	return b, errNoRequest
-}
-
-// localNull starts a Null for a run: on a Unix socket or on the loopback interface, as addr is. stop ends it.
-func localNull(addr string) (at string, stop func(), err error) {
-	network, _, err := dial.Parse(addr)
-	if err != nil {
-		return "", nil, err
-	}
-	remove := func() {}
-	address := "127.0.0.1:0"
-	switch network {
-	case "unix":
-		dir, err := os.MkdirTemp("", "null9p")
-		if err != nil {
-			return "", nil, err
-		}
-		remove = func() { os.RemoveAll(dir) }
-		address = dir + "/s"
-	case "tcp6":
-		address = "[::1]:0"
-	}
-	l, err := net.Listen(network, address)
-	if err != nil {
-		remove()
-		return "", nil, err
-	}
-	var n Null
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		n.Serve(l)
-	}()
-	return l.Addr().String(), func() {
-		n.Close()
-		<-done
-		remove()
-	}, nil
 }

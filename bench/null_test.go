@@ -3,16 +3,63 @@ package bench
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"gefs9p/client"
 	"gefs9p/ninep"
 )
+
+// With nullEnv set the test binary is a Null, as the command line's bench --null is.
+const nullEnv = "GEFS9P_BENCH_NULL"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(nullEnv) == "" {
+		os.Exit(m.Run())
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := ServeNull(ctx, os.Args[len(os.Args)-1], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func TestWireCanBeAProcess(t *testing.T) {
+	t.Setenv(nullEnv, "yes")
+	for _, addr := range []string{
+		serveNullFor(t, "unix", filepath.Join(t.TempDir(), "s")),
+		serveNullFor(t, "tcp", "127.0.0.1:0"),
+	} {
+		o := tiny(addr, "W1", "W3")
+		o.Wire = true
+		o.WireCommand = []string{os.Args[0], "an argument"}
+		rep := mustRun(t, o)
+		if len(rep.Rows) != 2 || rep.Rows[1].Wire == nil || rep.Rows[1].Wire.Ops != 700 {
+			t.Errorf("rows %+v", rep.Rows)
+		}
+	}
+}
+
+func TestWireCommandThatIsNoneIsAnError(t *testing.T) {
+	addr := serveNullFor(t, "tcp", "127.0.0.1:0")
+	for _, command := range [][]string{{"/nowhere/at/all"}, {"false"}, {"echo", "hello"}} {
+		o := tiny(addr, "W1")
+		o.Wire = true
+		o.WireCommand = command
+		if _, err := Run(t.Context(), o, io.Discard, nil); err == nil || !strings.Contains(err.Error(), "null server") {
+			t.Errorf("%q: %v", command, err)
+		}
+	}
+}
 
 func TestNullAnswersEverything(t *testing.T) {
 	addr := serveNullFor(t, "unix", filepath.Join(t.TempDir(), "s"))

@@ -34,6 +34,11 @@ type Options struct {
 	Wire      bool   // also run every workload against a Null on this machine
 	DeviceDir string // also write the bytes of W1 and W11 to a file in this directory, without 9P
 	JSON      bool   // write the report as JSON instead of a table
+
+	// WireCommand starts the Null of Wire as a process of its own, which compares better with a
+	// server that is one: a program and arguments, to which an address is added, that does what
+	// ServeNull does, with its standard output, until SIGTERM. If empty, the Null runs in this process.
+	WireCommand []string
 }
 
 // DefaultMsize is asked for where Options name no msize: 128 KiB of data and the head of a message.

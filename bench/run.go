@@ -68,7 +68,7 @@ func (b *run) run(ctx context.Context) (err error) {
 	defer b.ours.close()
 	b.report.Msize, b.report.Checked = b.ours.msize, !b.ours.blind
 	if o.Wire {
-		addr, stop, err := localNull(o.Addr)
+		addr, stop, err := startNull(ctx, o.Addr, o.WireCommand)
 		if err != nil {
 			return fmt.Errorf("null server: %w", err)
 		}
