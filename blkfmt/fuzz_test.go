@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-
 	"testing"
 
 	"gefs9p/blkfmt"
