@@ -3,7 +3,6 @@ package check
 import (
 	"bytes"
 	"fmt"
-	"sort"
 
 	"gefs9p/blkfmt"
 	"gefs9p/logfmt"
@@ -42,17 +41,13 @@ func (x *run) loadArenas(s *blkfmt.Super) (as []*arena, ps []Problem, ok bool) {
 		ok = ok && sev < Error
 	}
 	backup := blkfmt.BackupAddr(x.size)
-	refs := append([]blkfmt.ArenaRef(nil), s.Arenas...)
-	if !sort.SliceIsSorted(refs, func(i, j int) bool { return refs[i].Addr < refs[j].Addr }) {
-		bad(ArenaLayout, Fatal, blkfmt.NoAddr, blkfmt.Arena, "the arenas are not in the order of their addresses")
-		sort.Slice(refs, func(i, j int) bool { return refs[i].Addr < refs[j].Addr })
-	}
+	refs := s.Arenas // in the order of their addresses, or it would be no superblock
 	for i, ref := range refs {
 		next := backup
 		if i+1 < len(refs) {
 			next = min(next, refs[i+1].Addr)
 		}
-		if ref.Addr < blkfmt.BlkSize || ref.Addr%blkfmt.BlkSize != 0 || next-ref.Addr < blkfmt.ArenaOverhead+4*blkfmt.BlkSize {
+		if next-ref.Addr < blkfmt.ArenaOverhead+4*blkfmt.BlkSize {
 			bad(ArenaLayout, Fatal, ref.Addr, blkfmt.Arena, "arena %d has no room: it ends at %v", i, next)
 			continue
 		}

@@ -139,6 +139,7 @@ func (x *run) all() error {
 
 	x.begin("deadlists")
 	x.checkDeadlists()
+	x.fillReport()
 
 	x.begin("leaks")
 	x.findLeaks()

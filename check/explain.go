@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"strings"
 
@@ -199,14 +200,15 @@ func (x *run) occursIn(n kvfmt.Node, level int, hi string, wanted map[blkfmt.Add
 	return out
 }
 
+// A named is a directory entry, as far as paths need it.
+type named struct {
+	parent uint64
+	name   string
+	dir    bool
+}
+
 // name adds the paths of the files of s in the ranges of m to the problems that m gives for them.
 func (x *run) name(s *snapshot, m map[qidRange][]int) {
-	type named struct {
-		parent uint64
-		name   string
-		dir    bool
-	}
-	names := map[uint64]named{}
 	ranges := make([]qidRange, 0, len(m))
 	for r := range m {
 		ranges = append(ranges, r)
@@ -218,6 +220,54 @@ func (x *run) name(s *snapshot, m map[qidRange][]int) {
 		}
 		return a.hi < b.hi || a.hi == b.hi && !a.entries && b.entries
 	})
+	names := x.names(s, ranges)
+	qids := make([]uint64, 0, len(names))
+	for q := range names {
+		qids = append(qids, q)
+	}
+	sort.Slice(qids, func(i, j int) bool { return qids[i] < qids[j] })
+	for _, r := range ranges {
+		add := func(path string) {
+			if r.entries {
+				path += "/"
+			}
+			for _, i := range m[r] {
+				switch p := &x.rep.Problems[i]; {
+				case slices.Contains(p.Paths, path):
+				case len(p.Paths) >= maxPaths:
+					p.MorePaths++
+				default:
+					p.Paths = append(p.Paths, path)
+				}
+			}
+		}
+		found := false
+		for _, q := range qids[sort.Search(len(qids), func(i int) bool { return qids[i] >= r.lo }):] {
+			if q > r.hi {
+				break
+			}
+			for _, n := range names[q] {
+				if n.dir || !r.entries {
+					add(x.pathOf(s, n, names))
+					found = true
+				}
+			}
+		}
+		switch {
+		case found:
+		case r.lo == r.hi && r.lo != kvfmt.RootPqid:
+			add(fmt.Sprintf("%s/"+unresolved, s.name, r.lo))
+		default: // some of it, if anything; the entries are what cannot be read
+			r.entries = true
+			add(s.name)
+		}
+	}
+}
+
+// names returns the entries of the files in the ranges.
+func (x *run) names(s *snapshot, ranges []qidRange) map[uint64][]named {
+	names := map[uint64][]named{}
+	n := 0
 	x.seekCursor(&s.tree, []byte{kvfmt.Kent}).each(func(k, v []byte) bool {
 		if k[0] != kvfmt.Kent {
 			return k[0] < kvfmt.Kent
@@ -230,86 +280,47 @@ func (x *run) name(s *snapshot, m map[qidRange][]int) {
 		dir := d.Mode&dmdir != 0
 		for _, r := range ranges {
 			if r.lo <= d.Qid.Path && d.Qid.Path <= r.hi && (dir || !r.entries) {
-				names[d.Qid.Path] = named{e.Pqid, e.Name, dir}
+				names[d.Qid.Path] = append(names[d.Qid.Path], named{e.Pqid, e.Name, dir})
+				n++
 				break
 			}
 		}
-		return len(names) < maxNames
+		return n < maxNames
 	})
-	// A directory finds its own entry by its Kup record.
-	parent := func(qid uint64) (n named, ok bool) {
-		if n, ok = names[qid]; ok {
-			return n, true
+	return names
+}
+
+// pathOf returns snapshot/path of n. A directory finds its own entry by its Kup record.
+func (x *run) pathOf(s *snapshot, n named, names map[uint64][]named) string {
+	var up []string
+	for range maxClimb {
+		if n.parent == kvfmt.RootPqid {
+			break
 		}
-		key := kvfmt.AppendUpKey(nil, qid)
+		up = append(up, n.name)
+		key := kvfmt.AppendUpKey(nil, n.parent)
+		found := false
 		x.seekCursor(&s.tree, key).each(func(k, v []byte) bool {
 			if kvfmt.Compare(k, key) == 0 {
-				if e, err := kvfmt.GetEnt(v); err == nil {
-					n, ok = named{e.Pqid, e.Name, true}, true
-				}
+				e, err := kvfmt.GetEnt(v)
+				n, found = named{e.Pqid, e.Name, true}, err == nil
 			}
 			return false
 		})
-		if ok {
-			names[qid] = n
-		}
-		return n, ok
-	}
-	path := func(qid uint64) string {
-		var up []string
-		for range maxClimb {
-			n, ok := parent(qid)
-			if !ok {
-				up = append(up, fmt.Sprintf(unresolved, qid))
-				break
+		if !found {
+			if l := names[n.parent]; len(l) > 0 && l[0].dir {
+				n = l[0]
+				continue
 			}
-			if n.parent == kvfmt.RootPqid {
-				break
-			}
-			up = append(up, n.name)
-			qid = n.parent
-		}
-		var b strings.Builder
-		b.WriteString(s.name)
-		for i := len(up) - 1; i >= 0; i-- {
-			b.WriteByte('/')
-			b.WriteString(up[i])
-		}
-		return b.String()
-	}
-	qids := make([]uint64, 0, len(names))
-	for q := range names {
-		qids = append(qids, q)
-	}
-	sort.Slice(qids, func(i, j int) bool { return qids[i] < qids[j] })
-	for _, r := range ranges {
-		is := m[r]
-		add := func(qid uint64) {
-			for _, i := range is {
-				p := &x.rep.Problems[i]
-				if len(p.Paths) >= maxPaths {
-					p.MorePaths++
-					continue
-				}
-				s := path(qid)
-				if r.entries {
-					s += "/"
-				}
-				p.Paths = append(p.Paths, s)
-			}
-		}
-		found := false
-		for _, q := range qids[sort.Search(len(qids), func(i int) bool { return qids[i] >= r.lo }):] {
-			if q > r.hi {
-				break
-			}
-			if n := names[q]; n.dir || !r.entries {
-				add(q)
-				found = true
-			}
-		}
-		if !found && r.lo == r.hi {
-			add(r.lo)
+			up = append(up, fmt.Sprintf(unresolved, n.parent))
+			break
 		}
 	}
+	var b strings.Builder
+	b.WriteString(s.name)
+	for i := len(up) - 1; i >= 0; i-- {
+		b.WriteByte('/')
+		b.WriteString(up[i])
+	}
+	return b.String()
 }

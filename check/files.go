@@ -85,7 +85,6 @@ func (c *content) touchDir(qid uint64) *dirRec {
 // checkFiles checks the content of every snapshot that can be read, each by its difference from
 // the one before.
 func (x *run) checkFiles() {
-	defer x.fillReport()
 	c := &content{x: x, files: map[uint64]*filePage{}, dirs: map[uint64]*dirRec{}}
 	for _, s := range x.forest.order() {
 		if !s.readable {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 	"testing"
 
 	"gefs9p/blkfmt"
@@ -17,7 +16,7 @@ func TestGoldenDisksHaveLeaksOnly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := golden.Manifest(t, name)
-			d := golden.Image(t, name)
+			d := goldenDisk(t, name)
 			r, err := Run(context.Background(), d, d.Size(), Options{})
 			if err != nil {
 				t.Fatal(err)
@@ -79,12 +78,4 @@ func compareFiles(t *testing.T, r *Report, m *golden.Contents) {
 			t.Errorf("%s: %d files, %d directories, %d bytes; want %d, %d, %d; checked %v", l, s.Files, s.Dirs, s.Bytes, files, dirs, bytes, s.Checked)
 		}
 	}
-}
-
-func text(t *testing.T, r *Report) string {
-	var b strings.Builder
-	if err := r.WriteText(&b); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
 }

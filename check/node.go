@@ -178,10 +178,6 @@ func (x *run) fillIn(t *tree, info *nodeInfo, p blkfmt.Bptr, b bounds) {
 			x.checkKey(t, p, m.Key)
 		}
 	}
-	if n.Nval() == 0 {
-		info.bad = true
-		x.sayAt(BadNode, Error, p.Addr, typ, "%s: no children", t.name)
-	}
 	for i := range n.Nval() {
 		k := n.Key(i)
 		child, fill := n.Child(i)
@@ -312,8 +308,6 @@ func (x *run) checkDir(t *tree, p blkfmt.Bptr, k []byte, d kvfmt.Dir) {
 	switch {
 	case e.Name == "" || e.Name == "." || e.Name == "..":
 		bad = "not a name"
-	case len(e.Name) > kvfmt.NameMax:
-		bad = fmt.Sprintf("%d bytes long", len(e.Name))
 	case !utf8.ValidString(e.Name):
 		bad = "not UTF-8"
 	case strings.ContainsFunc(e.Name, func(r rune) bool { return r < ' ' || r == 0x7f || r == '/' }):

@@ -72,6 +72,7 @@ func (x *run) claim(addr blkfmt.Addr, u owner, print uint64, t blkfmt.Type, what
 	}
 	a, i := x.find(addr)
 	if a == nil {
+		x.rep.Complete = false // where it should lead is not known
 		if x.once(BadAddress, addr, string(key)) {
 			x.sayAt(BadAddress, Fatal, addr, t, "%s: a %v block at %v, where none can be", describe(), t, addr)
 		}
@@ -89,7 +90,7 @@ func (x *run) claim(addr blkfmt.Addr, u owner, print uint64, t blkfmt.Type, what
 		return claimAgain
 	default:
 		if x.once(TwoOwners, addr, string(key)) {
-			x.sayAt(TwoOwners, Fatal, addr, t, "%s: uses as a %v what is in use as another %v", describe(), u, *o)
+			x.sayAt(TwoOwners, Fatal, addr, t, "%s: a %v, and in use as a %v elsewhere", describe(), u, *o)
 		}
 		return claimBad
 	}
@@ -104,6 +105,7 @@ func (x *run) claim(addr blkfmt.Addr, u owner, print uint64, t blkfmt.Type, what
 func (x *run) listDead(addr blkfmt.Addr, list string) bool {
 	a, i := x.find(addr)
 	if a == nil {
+		x.rep.Complete = false
 		x.sayAt(BadAddress, Fatal, addr, blkfmt.Data, "%s has %v, where no block can be", list, addr)
 		return false
 	}

@@ -37,11 +37,14 @@ func (x *run) loadSuper() error {
 		return x.stop
 	}
 	if copies[0].s == nil && copies[1].s == nil {
+		for _, c := range copies {
+			var ve *blkfmt.VersionError
+			if errors.As(c.err, &ve) || errors.Is(c.err, blkfmt.ErrNoKey) || errors.Is(c.err, blkfmt.ErrForeignKey) {
+				return c.err
+			}
+		}
 		var ce *blkfmt.CorruptError
 		if !errors.As(copies[0].err, &ce) && !errors.As(copies[1].err, &ce) {
-			if errors.Is(copies[0].err, blkfmt.ErrNotGefs) {
-				return copies[1].err // says more, unless it is the same
-			}
 			return copies[0].err
 		}
 		x.rep.Complete = false
