@@ -567,7 +567,7 @@ func TestDefaultsAreTheSizesOfTheDocs(t *testing.T) {
 	}
 	o = Options{Scale: 0.01, Sizes: Sizes{Files: 5}}
 	o.ensureDefaults()
-	if o.Sizes.FileSize != 10737418 || o.Sizes.Files != 5 || o.Sizes.SmallFiles != 500 || o.Sizes.Clients != 64 {
+	if o.Sizes.FileSize != 10<<20 || o.Sizes.Files != 5 || o.Sizes.SmallFiles != 500 || o.Sizes.Clients != 64 {
 		t.Errorf("sizes %+v", o.Sizes)
 	}
 	o = Options{Addr: "x:1", Scale: 1e-9}

@@ -71,7 +71,7 @@ func (o *Options) ensureDefaults() {
 	setDefault(&o.Path, DefaultPath)
 	setDefault(&o.Scale, 1)
 	s := &o.Sizes
-	setDefault(&s.FileSize, int64(scaled(o.Scale, 1<<30, 64*blockSize)))
+	setDefault(&s.FileSize, int64(scaled(o.Scale, 1<<10, 1))<<20) // whole MiB
 	setDefault(&s.Files, scaled(o.Scale, 100_000, 64))
 	setDefault(&s.SmallFiles, scaled(o.Scale, 50_000, 64))
 	setDefault(&s.Dirs, scaled(o.Scale, 100, 2))

@@ -187,6 +187,9 @@ func (c *Conn) writeLocked() {
 // error; if it answers after all, the result is the answer. So after an error of ctx the request had no
 // effect that the server would stand by.
 func (c *Conn) RPC(ctx context.Context, m proto.FCall, r *ninep.Fcall) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	k, err := c.Start(m)
 	if err != nil {
 		return err

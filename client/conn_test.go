@@ -240,6 +240,9 @@ func TestFlushForgetsARequest(t *testing.T) {
 	if err := c.RPC(ctx, &proto.TStat{Fid: root.Num()}, &r); err != context.DeadlineExceeded {
 		t.Errorf("RPC that times out: %v", err)
 	}
+	if err := c.RPC(ctx, &proto.TStat{Fid: root.Num()}, &r); err != context.DeadlineExceeded {
+		t.Errorf("RPC after its time: %v", err)
+	}
 	checkTagsFree(t, c)
 	if err := root.Fsync(); err != nil {
 		t.Errorf("afterwards: %v", err)
@@ -491,6 +494,58 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 		c.Close()
 	}
 	eventually(t, "goroutines end", func() bool { return runtime.NumGoroutine() <= before })
+}
+
+// Whatever a server sends before it hangs up, a client neither panics nor waits for ever.
+func FuzzReplies(f *testing.F) {
+	f.Add(ninep.AppendRattach(nil, 0, ninep.Qid{}))
+	f.Add(ninep.AppendRread(ninep.AppendRattach(nil, 0, ninep.Qid{}), 0, []byte("abc")))
+	f.Add(ninep.AppendRerror(ninep.AppendRattach(nil, 0, ninep.Qid{}), 0, "no"))
+	f.Add(ninep.AppendRattach(ninep.AppendRattach(nil, 0, ninep.Qid{}), 0, ninep.Qid{}))
+	walk, _ := ninep.AppendRwalk(ninep.AppendRattach(nil, 0, ninep.Qid{Qtype: ninep.QTDIR}), 0, make([]ninep.Qid, 3)...)
+	f.Add(walk)
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		for _, do := range []func(*Fid) error{
+			func(root *Fid) error { return second(root.ReadAt(make([]byte, 10), 0)) },
+			func(root *Fid) error { return second(root.ReadFull(make([]byte, 10), 0)) },
+			func(root *Fid) error { return second(root.Walk("a", "b")) },
+			func(root *Fid) error { return second(root.ReadDir()) },
+			func(root *Fid) error { return second(root.Stat()) },
+		} {
+			ours, theirs := net.Pipe()
+			var wg sync.WaitGroup
+			wg.Go(func() { // answers the version, and then says what it wants
+				defer theirs.Close()
+				if _, err := ninep.ReadFrame(theirs, nil, 8192); err != nil {
+					return
+				}
+				b, _ := ninep.AppendRversion(nil, ninep.NOTAG, 8192, ninep.Version)
+				theirs.Write(append(b, stream...))
+			})
+			c, err := New(t.Context(), &sink{Conn: ours}, 8192)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if root, err := c.Attach("glenda", ""); err == nil {
+				do(root)
+			}
+			c.Close()
+			wg.Wait()
+		}
+	})
+}
+
+// A sink is a connection that swallows what is written after the first message.
+type sink struct {
+	net.Conn
+	n int
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	if s.n++; s.n > 1 {
+		return len(p), nil
+	}
+	return s.Conn.Write(p)
 }
 
 func ExampleConn() {
