@@ -14,8 +14,9 @@ import (
 type content struct {
 	x     *run
 	t     *tree
-	files map[uint64]*filePage // of filesPerPage qids each
-	dirs  map[uint64]*dirRec   // directories, and qids that are named as one
+	files map[uint64]*filePage   // of filesPerPage qids each
+	dirs  map[uint64]*dirRec     // directories, and qids that are named as one
+	clear map[uint64]kvfmt.Clear // files whose data is still to be cleared
 
 	touched     []uint64 // qids whose fileRec changed
 	touchedDirs []uint64 // qids whose dirRec changed
@@ -85,7 +86,7 @@ func (c *content) touchDir(qid uint64) *dirRec {
 // checkFiles checks the content of every snapshot that can be read, each by its difference from
 // the one before.
 func (x *run) checkFiles() {
-	c := &content{x: x, files: map[uint64]*filePage{}, dirs: map[uint64]*dirRec{}}
+	c := &content{x: x, files: map[uint64]*filePage{}, dirs: map[uint64]*dirRec{}, clear: map[uint64]kvfmt.Clear{}}
 	for _, s := range x.forest.order() {
 		if !s.readable {
 			x.say(Unchecked, Note, "%s: not all of it can be read, so entries and data were not checked against each other", s.title())
@@ -167,6 +168,15 @@ func (c *content) change(key, old, new []byte) {
 			c.ndata++
 			r.dataEnd = max(r.dataEnd, off+1)
 		}
+	case kvfmt.Kconf:
+		// Without its record, what was still to be cleared has become too much.
+		if rec, err := kvfmt.GetClear(key, old); err == nil {
+			delete(c.clear, rec.Qid)
+			c.touch(rec.Qid).lost = true
+		}
+		if rec, err := kvfmt.GetClear(key, new); err == nil {
+			c.clear[rec.Qid] = rec
+		}
 	}
 }
 
@@ -230,7 +240,10 @@ func (c *content) settle() {
 			})
 		}
 		if beyond {
+			rec, clearing := c.clear[qid]
 			switch {
+			case clearing && rec.From <= limit && limit <= rec.To:
+				say(Clearing, Note, qid, "data of a removed or truncated file, still to be cleared")
 			case r.entries <= 0:
 				say(OrphanData, Leak, qid, "data of a file that has no entry")
 			case r.dir:

@@ -85,6 +85,7 @@ const (
 	OrphanEntry Kind = "orphan-entry" // leak: entries of a directory that is not there
 	OrphanData  Kind = "orphan-data"  // leak: data of a file that is not there
 	DataBeyond  Kind = "data-beyond"  // leak: data behind the end of a file
+	Clearing    Kind = "clearing"     // note: data that a server has yet to clear, and knows it
 	FileEntries Kind = "file-entries" // note: a plain file with directory entries
 	DirData     Kind = "dir-data"     // note: a directory with data
 

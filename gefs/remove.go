@@ -68,15 +68,11 @@ func (f *File) remove(g *epoch.Guard) error {
 	start := func() {}
 	if d.Mode&dmDir != 0 {
 		ch.add(kvfmt.Clobber, kvfmt.AppendUpKey(nil, de.qid), nil)
-	} else if fs.sweeper.job(m, de.qid) == nil {
+	} else if j := fs.sweeper.job(m, de.qid); j != nil {
+		ch.widen(j) // a truncation is still clearing what was beyond the end
+	} else {
 		var err error
-		if start, err = ch.clear(de.qid, 0, maxOffset); err != nil {
-			return err
-		}
-	} else if d.Length > 0 {
-		// A truncation is still clearing the part beyond the end. Its record gives way to one
-		// for the whole file, and so does its range.
-		if err := fs.widen(ch, de.qid); err != nil {
+		if start, err = ch.clear(de.qid, 0); err != nil {
 			return err
 		}
 	}

@@ -1,12 +1,11 @@
 package gefs
 
 import (
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"sync"
 
 	"gefs9p/arena"
+	"gefs9p/blkfmt"
 	"gefs9p/epoch"
 	"gefs9p/kvfmt"
 	"gefs9p/ninep"
@@ -19,22 +18,12 @@ const (
 	clearBatch = 128
 )
 
-// clearPrefix begins the names of configuration keys that say what is still to be cleared of a
-// file: the qid path in hexadecimal follows; the value is from[8] to[8], offsets in bytes, to
-// exclusive. They stand in the tree whose blocks they speak of, so that clearing goes on after a
-// crash. The reference ignores configuration keys it does not know.
-const clearPrefix = "gefs9p.clear."
-
-func clearKey(qid uint64) []byte {
-	return kvfmt.AppendConfKey(nil, fmt.Sprintf("%s%016x", clearPrefix, qid))
-}
-
-// A clearJob clears the data of a file in [from, to).
+// A clearJob does what a Clear record says. The record stands in the tree so that clearing goes on
+// after a crash.
 type clearJob struct {
-	m        *Mount // with a reference
-	qid      uint64
-	from, to uint64
-	done     chan struct{}
+	m    *Mount      // with a reference
+	rec  kvfmt.Clear // guarded by the mutation lock
+	done chan struct{}
 }
 
 // A sweeper clears in the background.
@@ -64,13 +53,12 @@ func (s *sweeper) wake() {
 	s.mu.Unlock()
 }
 
-// add enters a job; the mount is held until it is done.
-func (s *sweeper) add(m *Mount, qid, from, to uint64) {
-	m.hold()
-	j := &clearJob{m: m, qid: qid, from: from, to: to, done: make(chan struct{})}
+// add enters a job, with a reference on the mount that it gives back when it is done.
+func (s *sweeper) add(m *Mount, rec kvfmt.Clear) {
+	j := &clearJob{m: m, rec: rec, done: make(chan struct{})}
 	s.mu.Lock()
 	s.jobs = append(s.jobs, j)
-	s.byID[clearID{m, qid}] = j
+	s.byID[clearID{m, rec.Qid}] = j
 	s.cond.Broadcast()
 	s.mu.Unlock()
 }
@@ -103,10 +91,20 @@ func (fs *FS) waitClear(c *ninep.Ctx, m *Mount, qid uint64) bool {
 	return true
 }
 
-// clears returns messages that clear the file's data blocks in [from, to), at most max of them, and
+// clears returns messages that clear the data blocks of which rec speaks, at most max of them, and
 // whether there are more. Holes need none.
-func (m *Mount) clears(g *epoch.Guard, qid, from, to uint64, max int) (msgs []kvfmt.Msg, more bool, err error) {
-	err = m.tree.ScanRange(g, kvfmt.AppendDatKey(nil, qid, from), kvfmt.AppendDatKey(nil, qid, to), func(k, _ []byte) bool {
+func (m *Mount) clears(g *epoch.Guard, rec kvfmt.Clear, max int) (msgs []kvfmt.Msg, more bool, err error) {
+	from := kvfmt.AppendDatKey(nil, rec.Qid, rec.From)
+	to := kvfmt.AppendDatKey(nil, rec.Qid, rec.To)
+	var bad error
+	err = m.tree.ScanRange(g, from, to, func(k, v []byte) bool {
+		var bp blkfmt.Bptr
+		if bp, bad = kvfmt.GetDatVal(v); bad != nil {
+			return false
+		}
+		if bp.Gen > rec.Gen {
+			return true
+		}
 		if len(msgs) == max {
 			more = true
 			return false
@@ -114,14 +112,17 @@ func (m *Mount) clears(g *epoch.Guard, qid, from, to uint64, max int) (msgs []kv
 		msgs = append(msgs, kvfmt.Msg{Op: kvfmt.Clearb, Key: append([]byte(nil), k...)})
 		return true
 	})
+	if err == nil {
+		err = bad
+	}
 	return msgs, more, err
 }
 
-// clear adds to the batch what clears the file's data from offset from, on, and returns the job
-// that is left over for the background, nil if none is. start is what to call after the batch is
-// applied.
-func (ch *change) clear(qid, from, to uint64) (start func(), err error) {
-	msgs, more, err := ch.m.clears(ch.g, qid, from, to, clearNow)
+// clear adds to the batch what clears the file's data from offset from on, or else a record for the
+// background. start is to be called when the batch is applied.
+func (ch *change) clear(qid, from uint64) (start func(), err error) {
+	rec := kvfmt.Clear{Qid: qid, Gen: ch.gen, From: from, To: maxOffset}
+	msgs, more, err := ch.m.clears(ch.g, rec, clearNow)
 	if err != nil {
 		return nil, err
 	}
@@ -129,31 +130,35 @@ func (ch *change) clear(qid, from, to uint64) (start func(), err error) {
 	if !more {
 		return func() {}, nil
 	}
-	v := binary.BigEndian.AppendUint64(nil, from)
-	ch.add(kvfmt.Insert, clearKey(qid), binary.BigEndian.AppendUint64(v, to))
-	return func() { ch.fs.sweeper.add(ch.m, qid, from, to) }, nil
+	ch.add(kvfmt.Insert, rec.AppendKey(nil), rec.AppendValue(nil))
+	return func() {
+		ch.m.hold()
+		ch.fs.sweeper.add(ch.m, rec)
+	}, nil
 }
 
-// resume enters the jobs that a tree still has from before. The mutation lock is held.
+// widen makes the job that clears the end of the file clear all of it. The mutation lock is held,
+// so no batch of the job is under way.
+func (ch *change) widen(j *clearJob) {
+	j.rec.From, j.rec.To, j.rec.Gen = 0, maxOffset, ch.gen
+	ch.add(kvfmt.Insert, j.rec.AppendKey(nil), j.rec.AppendValue(nil))
+}
+
+// resume enters the jobs that a tree still has from before. The mutation lock and FS.mountMu are
+// held.
 func (s *sweeper) resume(m *Mount) {
 	g := m.fs.st.Guard()
 	defer m.fs.st.FreeGuard(g)
 	g.Enter()
 	defer g.Leave()
-	prefix := kvfmt.AppendConfKey(nil, clearPrefix)
-	err := m.tree.Scan(g, prefix, nil, func(k, v []byte) bool {
-		var qid uint64
-		if _, err := fmt.Sscanf(string(k[len(prefix):]), "%016x", &qid); err != nil || len(v) != 16 {
-			m.fs.log.Warn("ignoring a malformed record of a file to be cleared", "snapshot", m.name, "key", string(k[1:]))
+	err := m.tree.Scan(g, kvfmt.AppendClearPrefix(nil), nil, func(k, v []byte) bool {
+		rec, err := kvfmt.GetClear(k, v)
+		if err != nil {
+			m.fs.log.Warn("ignoring a malformed record", "snapshot", m.name, "err", err)
 			return true
 		}
-		m.refs++ // FS.mountMu is held
-		j := &clearJob{m: m, qid: qid, from: binary.BigEndian.Uint64(v), to: binary.BigEndian.Uint64(v[8:]), done: make(chan struct{})}
-		s.mu.Lock()
-		s.jobs = append(s.jobs, j)
-		s.byID[clearID{m, qid}] = j
-		s.cond.Broadcast()
-		s.mu.Unlock()
+		m.refs++
+		s.add(m, rec)
 		return true
 	})
 	if err != nil {
@@ -179,12 +184,12 @@ func (fs *FS) sweepLoop() {
 
 		if err := fs.sweep(j); err != nil && fs.ctx.Err() == nil {
 			fs.log.Error("clearing a truncated or removed file failed; it will be tried again at the next start",
-				"snapshot", j.m.name, "qid", j.qid, "err", err)
+				"snapshot", j.m.name, "qid", j.rec.Qid, "err", err)
 		}
 
 		s.mu.Lock()
 		s.jobs = s.jobs[1:]
-		delete(s.byID, clearID{j.m, j.qid})
+		delete(s.byID, clearID{j.m, j.rec.Qid})
 		s.mu.Unlock()
 		close(j.done)
 		c, end := fs.Background()
@@ -220,25 +225,12 @@ func (fs *FS) sweepBatch(j *clearJob) (more bool, err error) {
 	}
 	defer fs.end(c)
 	g := guard(c)
-	msgs, more, err := j.m.clears(g, j.qid, j.from, j.to, clearBatch)
+	msgs, more, err := j.m.clears(g, j.rec, clearBatch)
 	if err != nil {
 		return false, err
 	}
 	if !more {
-		msgs = append(msgs, kvfmt.Msg{Op: kvfmt.Delete, Key: clearKey(j.qid)})
+		msgs = append(msgs, kvfmt.Msg{Op: kvfmt.Delete, Key: j.rec.AppendKey(nil)})
 	}
 	return more, fs.upsert(g, j.m, msgs)
-}
-
-// widen makes the job that clears the end of the file clear all of it. The mutation lock is held,
-// so no batch of the job is under way.
-func (fs *FS) widen(ch *change, qid uint64) error {
-	j := fs.sweeper.job(ch.m, qid)
-	if j == nil {
-		return nil
-	}
-	j.from, j.to = 0, maxOffset
-	v := binary.BigEndian.AppendUint64(nil, j.from)
-	ch.add(kvfmt.Insert, clearKey(qid), binary.BigEndian.AppendUint64(v, j.to))
-	return nil
 }

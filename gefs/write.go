@@ -144,7 +144,7 @@ func (ch *change) extend(de *Dent, length, from uint64) error {
 	const few = 64
 	start := roundUp(length)
 	for {
-		msgs, more, err := ch.m.clears(ch.g, de.qid, start, math.MaxUint64, few)
+		msgs, more, err := ch.m.clears(ch.g, kvfmt.Clear{Qid: de.qid, Gen: ch.gen, From: start, To: math.MaxUint64}, few)
 		if err != nil {
 			return err
 		}

@@ -232,7 +232,7 @@ func (ch *change) resize(de *Dent, cur *kvfmt.Dir, length uint64) (start func(),
 		}
 	default:
 		if err = ch.zeroTail(de.qid, length); err == nil {
-			start, err = ch.clear(de.qid, roundUp(length), maxOffset)
+			start, err = ch.clear(de.qid, roundUp(length))
 		}
 	}
 	return start, err

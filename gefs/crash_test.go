@@ -1,0 +1,404 @@
+package gefs_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"path"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gefs9p/blkdev"
+	"gefs9p/blkstore"
+	"gefs9p/check"
+	"gefs9p/gefs"
+	"gefs9p/internal/gefstest"
+	"gefs9p/ninep"
+)
+
+var (
+	crashSeed   = flag.Uint64("crash.seed", 0, "seed of the crash test's trace and cuts; 0 takes one from the clock")
+	crashOps    = flag.Int("crash.ops", 3000, "operations in the crash test's trace")
+	crashStates = flag.Int("crash.states", 10000, "states of the disk the crash test looks at")
+	crashCut    = flag.String("crash.cut", "", "look at this one cut only, as a failure printed it; wants -crash.seed")
+)
+
+// A clock stands still during an operation, so that the oracle knows what time it was.
+type clock struct{ ns atomic.Int64 }
+
+func (cl *clock) now() time.Time { return time.Unix(0, cl.ns.Load()) }
+
+// A tracer makes random operations on a file system and on an oracle.
+type tracer struct {
+	t      *testing.T
+	r      *rand.Rand
+	fs     *gefs.FS
+	oracle *gefstest.Oracle
+	clock  *clock
+	sec    int64
+	n      int // names handed out
+}
+
+func (tr *tracer) pick(list []string) string { return list[tr.r.IntN(len(list))] }
+
+func (tr *tracer) name() string {
+	tr.n++
+	long := ""
+	if tr.r.IntN(8) == 0 {
+		long = string(make([]byte, 0, 1)) + fmt.Sprintf("-%0*d", 1+tr.r.IntN(200), 7)
+	}
+	return fmt.Sprintf("f%d%s", tr.n, long)
+}
+
+func (tr *tracer) data() []byte {
+	n := tr.r.IntN(3000)
+	switch tr.r.IntN(10) {
+	case 0:
+		n = tr.r.IntN(200000)
+	case 1:
+		n = 16384 * (1 + tr.r.IntN(3))
+	}
+	p := make([]byte, n)
+	for i := range p {
+		p[i] = byte(tr.r.Uint32())
+	}
+	return p
+}
+
+// step makes one operation and returns what it was. synced says that it was an fsync.
+func (tr *tracer) step() (what string, synced bool) {
+	tr.sec++
+	tr.clock.ns.Store(tr.sec * 1e9)
+	o, now := tr.oracle, tr.sec
+	c, end := tr.fs.Background()
+	defer end()
+	root, err := gefstest.Attach(tr.fs, c, "glenda", "")
+	tr.must("attach", err)
+	defer root.Clunk(c)
+	walk := func(p string) ninep.File {
+		f, err := gefstest.Walk(c, root, p)
+		tr.must("walk "+p, err)
+		return f
+	}
+	files, dirs := o.Paths(false), o.Paths(true)
+	switch op := tr.r.IntN(100); {
+	case op < 22 && len(files) < 120:
+		p := path.Join(tr.pick(dirs), tr.name())
+		f := walk(path.Dir(p))
+		defer f.Clunk(c)
+		_, _, err := f.Create(c, path.Base(p), 0644, ninep.OWRITE)
+		tr.must("create "+p, err)
+		o.Create(p, false, 0644, now)
+		return "create " + p, false
+	case op < 27 && len(dirs) < 12:
+		p := path.Join(tr.pick(dirs), tr.name())
+		f := walk(path.Dir(p))
+		defer f.Clunk(c)
+		_, _, err := f.Create(c, path.Base(p), ninep.DMDIR|0755, ninep.OREAD)
+		tr.must("mkdir "+p, err)
+		o.Create(p, true, 0755, now)
+		return "mkdir " + p, false
+	case op < 60 && len(files) > 0:
+		p := tr.pick(files)
+		data := tr.data()
+		off := 0
+		if n := len(o.Nodes[p].Data); n > 0 && n < 400000 {
+			off = tr.r.IntN(n + n/4 + 1)
+		}
+		f := walk(p)
+		defer f.Clunk(c)
+		_, _, err := f.Open(c, ninep.OWRITE)
+		tr.must("open "+p, err)
+		_, err = f.Write(c, data, uint64(off))
+		tr.must("write "+p, err)
+		o.Write(p, off, data, now)
+		return fmt.Sprintf("write %s %d+%d", p, off, len(data)), false
+	case op < 62 && len(files) > 0: // large, so that its removal is made in the background
+		p := tr.pick(files)
+		data := make([]byte, 3<<20)
+		for i := range data {
+			data[i] = byte(i >> 8)
+		}
+		f := walk(p)
+		defer f.Clunk(c)
+		_, _, err := f.Open(c, ninep.OWRITE)
+		tr.must("open "+p, err)
+		for off := 0; off < len(data); off += 1 << 20 {
+			_, err = f.Write(c, data[off:][:1<<20], uint64(off))
+			tr.must("write "+p, err)
+			if off+1<<20 < len(data) { // each write is an operation of its own
+				o.Write(p, off, data[off:][:1<<20], now)
+				tr.note(fmt.Sprintf("write %s %d+1M", p, off))
+			}
+		}
+		o.Write(p, 0, data, now)
+		return "write 3M to " + p, false
+	case op < 70 && len(files) > 0:
+		p := tr.pick(files)
+		n := tr.r.IntN(len(o.Nodes[p].Data) + 20000)
+		st := ninep.NullDir()
+		st.Length = uint64(n)
+		f := walk(p)
+		defer f.Clunk(c)
+		tr.must("truncate "+p, f.Wstat(c, &st))
+		o.Truncate(p, n)
+		return fmt.Sprintf("truncate %s %d", p, n), false
+	case op < 80 && len(files) > 0:
+		p := tr.pick(files)
+		f := walk(p)
+		defer f.Clunk(c)
+		tr.must("remove "+p, f.Remove(c))
+		o.Remove(p, now)
+		return "remove " + p, false
+	case op < 82:
+		p := tr.pick(dirs)
+		if p == "." || !o.Empty(p) {
+			break
+		}
+		f := walk(p)
+		defer f.Clunk(c)
+		tr.must("rmdir "+p, f.Remove(c))
+		o.Remove(p, now)
+		return "rmdir " + p, false
+	case op < 88 && len(files) > 0:
+		p := tr.pick(files)
+		if tr.r.IntN(4) == 0 {
+			p = tr.pick(dirs)
+		}
+		if p == "." {
+			break
+		}
+		name := tr.name()
+		st := ninep.NullDir()
+		st.Name = name
+		f := walk(p)
+		defer f.Clunk(c)
+		tr.must("rename "+p, f.Wstat(c, &st))
+		o.Rename(p, name, now)
+		return "rename " + p + " " + name, false
+	case op < 92 && len(files) > 0:
+		p := tr.pick(files)
+		mode := uint32(tr.r.IntN(0400)) | 0600
+		st := ninep.NullDir()
+		st.Mode = mode
+		f := walk(p)
+		defer f.Clunk(c)
+		tr.must("chmod "+p, f.Wstat(c, &st))
+		o.Chmod(p, mode)
+		return fmt.Sprintf("chmod %s %o", p, mode), false
+	case op < 94 && len(o.Labels) < 4:
+		name := fmt.Sprintf("label%d", tr.sec)
+		tr.must("label", tr.fs.Label(c, "main", name, false))
+		o.Label(name)
+		return "label " + name, false
+	case op < 96 && len(o.Labels) > 0:
+		var names []string
+		for _, l := range tr.fs.Forest().Labels() {
+			if _, ok := o.Labels[l.Name]; ok {
+				names = append(names, l.Name)
+			}
+		}
+		name := tr.pick(names)
+		tr.must("unlabel", tr.fs.DeleteLabel(c, name))
+		o.Unlabel(name)
+		return "unlabel " + name, false
+	case op < 99:
+		null := ninep.NullDir()
+		tr.must("fsync", root.Wstat(c, &null))
+		return "fsync", true
+	}
+	return "nothing", false
+}
+
+// note is set by the test to record an operation inside a step.
+func (tr *tracer) note(what string) { noteStep(tr, what) }
+
+var noteStep = func(*tracer, string) {}
+
+func (tr *tracer) must(what string, err error) {
+	if err != nil {
+		tr.t.Helper()
+		tr.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// A crashMark stands in the trace where an operation begins, and where an fsync has been answered.
+type crashMark struct {
+	begins int // operation that may be under way from here on
+	synced int // or, if not negative: operations before this one are safe
+}
+
+// A history is a trace with what the oracle says after each of its operations.
+type history struct {
+	trace *blkdev.Trace
+	after map[gefstest.Digest][]int // numbers of operations done in each state
+	ops   []string
+}
+
+// record runs random operations on a crash device.
+func record(t *testing.T, seed uint64, ops int) *history {
+	image := blkdev.NewMem(130 << 20)
+	if err := gefs.Ream(image, gefs.ReamOptions{User: "glenda"}); err != nil {
+		t.Fatal(err)
+	}
+	disk := blkdev.NewCrash(image)
+	tr := &tracer{t: t, r: rand.New(rand.NewPCG(seed, 1)), oracle: gefstest.NewOracle(), clock: &clock{}}
+	fs, err := gefs.Open(disk, gefs.Options{Cache: blkstore.MinCache, Now: tr.clock.now, CommitEvery: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.fs = fs
+	h := &history{after: make(map[gefstest.Digest][]int)}
+	done := func(what string) {
+		h.ops = append(h.ops, what)
+		d := tr.oracle.Digest()
+		h.after[d] = append(h.after[d], len(h.ops))
+		disk.Mark(crashMark{begins: len(h.ops) + 1, synced: -1})
+	}
+	h.after[tr.oracle.Digest()] = []int{0}
+	disk.Mark(crashMark{begins: 1, synced: -1})
+	noteStep = func(_ *tracer, what string) { done(what) }
+	defer func() { noteStep = func(*tracer, string) {} }()
+	for len(h.ops) < ops {
+		safe := len(h.ops)
+		what, synced := tr.step()
+		if synced {
+			disk.Mark(crashMark{synced: safe})
+		}
+		done(what)
+	}
+	if err := fs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	disk.Mark(crashMark{synced: len(h.ops)})
+	h.trace = disk.Trace()
+	return h
+}
+
+// verify looks at the disk as it is after the cut.
+func (h *history) verify(cut blkdev.Cut, chk *check.Checker) error {
+	img, err := h.trace.State(cut)
+	if err != nil {
+		return err
+	}
+	first, last := 0, 0
+	for _, m := range h.trace.Marks(cut.At) {
+		if m := m.(crashMark); m.synced >= 0 {
+			first = m.synced
+		} else {
+			last = m.begins
+		}
+	}
+	size, _ := img.Size()
+	rep, err := chk.Run(context.Background(), img, size, check.Options{})
+	if err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	if !rep.Clean(true) {
+		return fmt.Errorf("check: %v", rep.Problems)
+	}
+	var found gefstest.Digest
+	for again := range 2 {
+		fs, err := gefs.Open(img, gefs.Options{Cache: blkstore.MinCache})
+		if err != nil {
+			return fmt.Errorf("open: %w", err)
+		}
+		d, err := gefstest.DiskDigest(fs, "glenda")
+		if err == nil && again == 1 && d != found {
+			err = fmt.Errorf("the second opening finds another state than the first")
+		}
+		found = d
+		if cerr := fs.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			return err
+		}
+	}
+	at := h.after[found]
+	for _, n := range at {
+		if n >= first && n <= last {
+			return nil
+		}
+	}
+	if len(at) == 0 {
+		return fmt.Errorf("the state is that after no operation; operations %d to %d may be the last: %v", first, last, h.ops[max(0, first-3):min(last, len(h.ops))])
+	}
+	return fmt.Errorf("the state is that after operations %v, but %d to %d are allowed", at, first, last)
+}
+
+// TestPowerCuts cuts the power everywhere in a long trace of operations, also so that writes since
+// the last flush are lost, reordered or torn. Every disk it finds must be clean, must not have lost
+// a block, and must hold the state after some prefix of the operations that contains everything
+// that was fsynced.
+func TestPowerCuts(t *testing.T) {
+	seed := *crashSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	ops, states := *crashOps, *crashStates
+	if testing.Short() || raceEnabled {
+		ops, states = ops/5, states/20
+	}
+	t.Logf("seed %d (replay with -crash.seed)", seed)
+	h := record(t, seed, ops)
+	t.Logf("%d operations, %d events", len(h.ops), h.trace.Len())
+	if *crashCut != "" {
+		cut, err := blkdev.ParseCut(*crashCut)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.verify(cut, new(check.Checker)); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+
+	cuts := make(chan blkdev.Cut, 64)
+	var wg sync.WaitGroup
+	var n, failed atomic.Int64
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			chk := new(check.Checker)
+			for cut := range cuts {
+				n.Add(1)
+				if err := h.verify(cut, chk); err != nil {
+					if failed.Add(1) <= 5 {
+						t.Errorf("-crash.seed %d -crash.cut %q: %v", seed, cut, err)
+					}
+				}
+			}
+		})
+	}
+	for _, cut := range h.cuts(rand.New(rand.NewPCG(seed, 2)), states) {
+		if failed.Load() > 0 {
+			break
+		}
+		cuts <- cut
+	}
+	close(cuts)
+	wg.Wait()
+	t.Logf("%d states looked at, %d failed", n.Load(), failed.Load())
+}
+
+// cuts chooses max cuts: half of them at write boundaries, evenly over the trace, the rest random:
+// inside a flush window, with writes lost, reordered and torn.
+func (h *history) cuts(r *rand.Rand, max int) []blkdev.Cut {
+	var all []blkdev.Cut
+	for cut := range h.trace.Boundaries() {
+		all = append(all, cut)
+	}
+	var list []blkdev.Cut
+	half := max / 2
+	for i := range min(half, len(all)) {
+		list = append(list, all[i*len(all)/min(half, len(all))])
+	}
+	for len(list) < max {
+		list = append(list, h.trace.Random(r))
+	}
+	return list
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package gefs_test
+
+const raceEnabled = false
