@@ -20,7 +20,7 @@ type arena struct {
 
 	log     []blkfmt.Addr // blocks of the log up to the cut
 	entries int
-	barrier bool
+	barrier bool // the cut is at the barrier of the commit itself
 	used    int64
 }
 
@@ -32,8 +32,9 @@ func (a *arena) addr(i int64) blkfmt.Addr { return a.base + blkfmt.Addr(i*blkfmt
 func (a *arena) index(addr blkfmt.Addr) int64 { return int64(addr-a.base) / blkfmt.BlkSize }
 
 // loadArenas reads headers and logs as an opener would who has chosen the superblock s. ok says
-// that such an opener succeeds. The problems are returned, not reported, as another superblock may
-// be chosen in the end.
+// that the headers are there; a log that cannot be replayed does not make an opener turn to an older
+// commit, as the trees say what is in use. The problems are returned, not reported, as another
+// superblock may be chosen in the end.
 func (x *run) loadArenas(s *blkfmt.Super) (as []*arena, ps []Problem, ok bool) {
 	ok = true
 	bad := func(k Kind, sev Severity, a blkfmt.Addr, t blkfmt.Type, format string, arg ...any) {
@@ -75,7 +76,6 @@ func (x *run) loadArenas(s *blkfmt.Super) (as []*arena, ps []Problem, ok bool) {
 		}
 		if p := x.replay(i, a, s.Qgen); p != nil {
 			ps = append(ps, *p)
-			ok = false
 			continue
 		}
 		a.loaded = true
@@ -164,7 +164,7 @@ func (x *run) replay(i int, a *arena, qgen int64) *Problem {
 			}
 			if e.Op == logfmt.Sync {
 				if e.Qgen >= qgen {
-					a.barrier = true
+					a.barrier = e.Qgen == qgen
 					return nil
 				}
 			} else if bad := x.replayEntry(i, a, e); bad != nil {

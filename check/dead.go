@@ -12,8 +12,11 @@ import (
 // A deadlist (s, b) has the blocks born in b that s's predecessor has and s has not. So it can be
 // computed: a block is new in s exactly if it was born after the predecessor's generation, as a
 // snapshot never gets an older block but from the one it derives from. What the predecessor has and
-// s does not keep is dead in s; all of it that is younger than s's fork point must be in s's lists,
-// and nothing else.
+// s does not keep is dead in s, and nothing else may be in s's lists.
+//
+// All that is dead must be there if it is younger than s's fork point. What is not, belongs to the
+// line that s forked from: the reference leaves it to that line, other writers may list it, and then
+// a block that two forks have dropped is in the lists of both.
 
 // checkDeadlists follows every deadlist and compares it with the trees.
 func (x *run) checkDeadlists() {
@@ -58,9 +61,15 @@ func (x *run) checkDead(s *snapshot, lists []deadlist) {
 	if known && (len(lists) > 0 || pred.root.Gen > s.rec.Base) {
 		dead = x.deadIn(s, pred)
 	}
+	seen := map[blkfmt.Addr]bool{}
 	for _, d := range lists {
 		x.followDead(d.String(), d.Dlist, func(a blkfmt.Addr) {
 			s.listed++
+			if seen[a] {
+				x.sayAt(DeadTwice, Fatal, a, blkfmt.Data, "%s has it, and so has another entry of this snapshot's lists", d)
+				return
+			}
+			seen[a] = true
 			if !known {
 				return
 			}
@@ -69,8 +78,6 @@ func (x *run) checkDead(s *snapshot, lists []deadlist) {
 			switch {
 			case ok && birth != d.birth:
 				x.sayAt(DeadGen, Error, a, blkfmt.Data, "%s has a block born in %d", d, birth)
-			case ok && birth <= s.rec.Base:
-				x.sayAt(DeadGen, Error, a, blkfmt.Data, "%s has a block that belongs to the line it forked from at %d", d, s.rec.Base)
 			case ok:
 			case x.use(a) != ownNone:
 				x.sayAt(DeadLive, Error, a, blkfmt.Data, "%s has a block that did not die there: it is in use as a %v", d, x.use(a))

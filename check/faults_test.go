@@ -34,6 +34,10 @@ func (d *disk) addMsg(gen blkfmt.Gen, m kvfmt.Msg) {
 	d.edit(d.rootOf(gen), func(e *nodeEdit) { e.msgs = append(e.msgs, m) })
 }
 
+func (d *disk) clearLater(gen blkfmt.Gen, c kvfmt.Clear) {
+	d.addMsg(gen, kvfmt.Msg{Op: kvfmt.Insert, Key: c.AppendKey(nil), Val: c.AppendValue(nil)})
+}
+
 func (d *disk) dlist(gen, birth blkfmt.Gen) kvfmt.Dlist {
 	l, err := kvfmt.GetDlist(d.val(snapTree, kvfmt.AppendDlistKey(nil, gen, birth)))
 	if err != nil {
@@ -147,6 +151,9 @@ func faults() []fault {
 		}},
 		{name: "no barrier", kind: LogNoBarrier, sev: Note, edit: func(d *disk) {
 			d.log(5, func(es []logfmt.Entry) []logfmt.Entry { return es[:len(es)-1] })
+		}},
+		{name: "barrier of a later commit only", kind: LogNoBarrier, sev: Note, edit: func(d *disk) {
+			d.log(5, func(es []logfmt.Entry) []logfmt.Entry { es[len(es)-1].Qgen++; return es })
 		}},
 		{name: "header counts wrong", kind: UsedDiffers, sev: Note, edit: func(d *disk) {
 			d.header(5, func(h *blkfmt.ArenaHdr) { h.Used += blk })
@@ -353,6 +360,21 @@ func faults() []fault {
 		{name: "empty file with data", kind: DataBeyond, sev: Leak, path: "adm/users", edit: func(d *disk) {
 			d.dir(1, entKey(qAdm, "users"), func(v *kvfmt.Dir) { v.Length = 0 })
 		}},
+		{name: "file removed, to be cleared", kind: Clearing, sev: Note, path: "main/(qid 20)", edit: func(d *disk) {
+			d.addMsg(5, kvfmt.Msg{Op: kvfmt.Clobber, Key: gKey})
+			d.clearLater(5, kvfmt.Clear{Qid: qG, Gen: 5, To: 2 * blk})
+		}},
+		{name: "file removed, less to be cleared than there is", kind: OrphanData, sev: Leak, path: "main/(qid 20)", edit: func(d *disk) {
+			d.addMsg(5, kvfmt.Msg{Op: kvfmt.Clobber, Key: gKey})
+			d.clearLater(5, kvfmt.Clear{Qid: qG, Gen: 5, To: blk})
+		}},
+		{name: "file cut, to be cleared from too far on", kind: DataBeyond, sev: Leak, path: "fork/g", edit: func(d *disk) {
+			d.addMsg(9, kvfmt.Msg{Op: kvfmt.Wstat, Key: gKey, Val: kvfmt.AppendWstat(nil, kvfmt.WLength, &kvfmt.Dir{})})
+			d.clearLater(9, kvfmt.Clear{Qid: qG, Gen: 9, From: blk, To: 2 * blk})
+		}},
+		{name: "record of what is to be cleared cut short", kind: BadValue, sev: Error, edit: func(d *disk) {
+			d.addMsg(9, kvfmt.Msg{Op: kvfmt.Insert, Key: kvfmt.Clear{Qid: qG}.AppendKey(nil), Val: make([]byte, 23)})
+		}},
 		{name: "entry in a plain file", kind: FileEntries, sev: Note, path: "adm/users", edit: func(d *disk) { d.setVal(1, entKey(qUsers, "x"), fileVal(50, 0)) }},
 		{name: "data of a directory", kind: DirData, sev: Note, path: "main/dir", edit: func(d *disk) {
 			a := d.alloc()
@@ -405,12 +427,6 @@ func faults() []fault {
 		{name: "birth after death", kind: DeadGen, sev: Error, edit: func(d *disk) {
 			d.setVal(snapTree, kvfmt.AppendDlistKey(nil, 9, 9), d.val(snapTree, kvfmt.AppendDlistKey(nil, 9, 5)))
 		}},
-		{name: "dead block of the line forked from", kind: DeadGen, sev: Error, edit: func(d *disk) {
-			l := d.dlist(9, 7)
-			d.delVal(snapTree, kvfmt.AppendDlistKey(nil, 9, 7))
-			d.setVal(snapTree, kvfmt.AppendDlistKey(nil, 7, 3), l.Append(nil))
-			d.putDead(l.Hd.Addr, blkfmt.NoPtr, d.leafOf(3, gKey))
-		}, also: []Kind{DeadMissing}},
 		{name: "listed as dead, in use", kind: DeadLive, sev: Error, path: "fork/dir/f", edit: func(d *disk) {
 			d.putDead(d.dlist(9, 7).Hd.Addr, blkfmt.NoPtr, d.rootOf(7), d.leafOf(9, datKey(qF, 0)))
 		}},

@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"hash/maphash"
+	"math"
 	"slices"
 
 	"gefs9p/blkfmt"
@@ -230,19 +231,11 @@ func (c *content) settle() {
 				limit += blkfmt.BlkSize - m
 			}
 		}
-		beyond := r.dataEnd > limit
-		if !beyond && r.lost {
-			// Blocks that were inside before may be beyond now, and are no change by themselves.
-			c.x.seekCursor(c.t, kvfmt.AppendDatKey(nil, qid, limit)).each(func(k, _ []byte) bool {
-				q, _, err := kvfmt.GetDat(k)
-				beyond = err == nil && q == qid
-				return false
-			})
-		}
-		if beyond {
-			rec, clearing := c.clear[qid]
+		// Blocks that were inside before may be beyond now, and are no change by themselves.
+		if r.dataEnd > limit || r.lost && c.has(qid, limit, math.MaxUint64) {
+			rec, ok := c.clear[qid]
 			switch {
-			case clearing && rec.From <= limit && limit <= rec.To:
+			case ok && !c.has(qid, limit, rec.From) && !c.has(qid, max(limit, rec.To), math.MaxUint64):
 				say(Clearing, Note, qid, "data of a removed or truncated file, still to be cleared")
 			case r.entries <= 0:
 				say(OrphanData, Leak, qid, "data of a file that has no entry")
@@ -283,6 +276,19 @@ func (c *content) settle() {
 	}
 	c.touchedDirs = c.touchedDirs[:0]
 	c.root()
+}
+
+// has reports whether the file has data at an offset from lo to before hi.
+func (c *content) has(qid, lo, hi uint64) (found bool) {
+	if lo >= hi {
+		return false
+	}
+	c.x.seekCursor(c.t, kvfmt.AppendDatKey(nil, qid, lo)).each(func(k, _ []byte) bool {
+		q, off, err := kvfmt.GetDat(k)
+		found = err == nil && q == qid && off < hi
+		return false
+	})
+	return found
 }
 
 // looped reports whether the way up from qid goes in a circle.

@@ -249,6 +249,10 @@ func (x *run) checkPair(t *tree, p blkfmt.Bptr, k, v []byte) {
 		_, err = kvfmt.GetTree(v)
 	case kvfmt.Kdlist:
 		_, err = kvfmt.GetDlist(v)
+	case kvfmt.Kconf:
+		if kvfmt.IsClear(k) && !t.snap {
+			_, err = kvfmt.GetClear(k, v)
+		}
 	}
 	if err != nil {
 		x.sayKey(BadValue, Error, t, p.Addr, k, "%v", err)

@@ -100,8 +100,8 @@ func (x *run) claim(addr blkfmt.Addr, u owner, print uint64, t blkfmt.Type, what
 	return claimFirst
 }
 
-// listDead notes that a deadlist has addr. It returns false, and reports it, if the address is
-// impossible or in a deadlist already.
+// listDead notes that a deadlist has addr. It returns false, and reports it, if that is no address
+// of a block.
 func (x *run) listDead(addr blkfmt.Addr, list string) bool {
 	a, i := x.find(addr)
 	if a == nil {
@@ -109,12 +109,7 @@ func (x *run) listDead(addr blkfmt.Addr, list string) bool {
 		x.sayAt(BadAddress, Fatal, addr, blkfmt.Data, "%s has %v, where no block can be", list, addr)
 		return false
 	}
-	o := a.owner(i)
-	if *o&ownListed != 0 {
-		x.sayAt(DeadTwice, Fatal, addr, blkfmt.Data, "%s has %v, which is in a deadlist already", list, addr)
-		return false
-	}
-	*o |= ownListed
+	*a.owner(i) |= ownListed
 	if a.loaded && a.free.has(i) && x.once(UsedFree, addr, "") {
 		x.sayAt(UsedFree, Fatal, addr, blkfmt.Data, "%s has %v, which is free", list, addr)
 	}

@@ -77,10 +77,17 @@ func (x *run) loadSuper() error {
 	}
 	x.super, x.arenas = use.s, use.as
 	x.hash = use.s.Hasher()
+	if !use.loaded {
+		x.rep.Complete = false
+	}
 	for _, p := range use.ps {
 		x.problem(p)
 	}
-	x.rep.Complete = use.loaded
+	for _, a := range use.as {
+		if !a.loaded {
+			x.rep.Complete = false
+		}
+	}
 	s := use.s
 	x.rep.Version = blkfmt.VersionMetro
 	if s.Sip {
