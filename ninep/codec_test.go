@@ -175,7 +175,7 @@ func plan9Fcall(m proto.FCall) *plan9.Fcall {
 func TestEveryMessageRoundTripsAndAgreesWithTwoOtherEncoders(t *testing.T) {
 	r := newRand(t)
 	var f Fcall // one for all, so that leftovers would show
-	for range 200 {
+	for range 50 {
 		for _, m := range randMessages(r) {
 			b, err := Append(nil, m)
 			if err != nil {

@@ -146,14 +146,14 @@ func (c *Ctx) Block() {
 	}
 }
 
-// Sleep is for a handler that holds no lock: it blocks, leaves the Worker, calls wait, and enters the
-// Worker again. What the handler knew from inside its epoch is stale afterwards.
+// Sleep is Block and wait, with the Worker left meanwhile: what the handler knew from inside its epoch
+// is stale afterwards.
 func (c *Ctx) Sleep(wait func()) {
-	c.Block()
 	if c.Worker != nil {
 		c.Worker.Leave()
 		defer c.Worker.Enter()
 	}
+	c.Block()
 	wait()
 }
 

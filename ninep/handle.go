@@ -353,6 +353,8 @@ func (r *request) wstat() error {
 // connection is as it was in the beginning.
 // Source: version(5).
 func (c *Conn) version(r *request) {
+	// Sent at once: the reply to a later request that blocks must not come first.
+	defer c.flush()
 	l := &c.lead
 	m := &r.fc.Version
 	c.unseat()

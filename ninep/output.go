@@ -88,21 +88,33 @@ func (c *Conn) send(b []byte, r *request) {
 	o.mu.Unlock()
 }
 
-// write writes all of b. A client has Limits.WriteTime to accept something, not everything.
+// write writes all of b. A client has Limits.WriteTime to accept something, not everything. The
+// kernel reports room in a socket's buffer only when there is much of it, so each quarter of that time
+// the write is tried anew.
 func (c *Conn) write(b []byte) error {
 	c.trace("->", b)
-	for len(b) > 0 {
-		timer := c.out.deadline.within(c, time.Now(), c.s.Limits.WriteTime, errSlowRead)
-		n, err := c.rwc.Write(b)
-		stop(timer)
-		b = b[n:]
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			if n > 0 {
-				continue
-			}
-			return errSlowRead
+	d := &c.out.deadline
+	now := time.Now()
+	for last := now; len(b) > 0; now = time.Now() {
+		var n int
+		var err error
+		if d.set == nil {
+			timer := time.AfterFunc(c.s.Limits.WriteTime, func() { c.kill(errSlowRead) })
+			n, err = c.rwc.Write(b[:min(len(b), 64<<10)])
+			timer.Stop()
+		} else {
+			d.within(now, c.s.Limits.WriteTime/4)
+			n, err = c.rwc.Write(b)
 		}
-		if err != nil {
+		if b = b[n:]; n > 0 {
+			last = now
+		}
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if now.Sub(last) > c.s.Limits.WriteTime {
+				return errSlowRead
+			}
+		case err != nil:
 			return err
 		}
 	}
@@ -156,22 +168,17 @@ func newDeadline(rwc any, method string) deadline {
 	return deadline{set: set}
 }
 
-// within gives the next call of a read or write between three quarters of d and d from now; then it
-// times out or, on a transport without deadlines, the connection is killed for the reason given. The
-// timer that does that, if any, is to be stopped after the call.
-func (t *deadline) within(c *Conn, now time.Time, d time.Duration, reason error) *time.Timer {
-	if t.set == nil {
-		return time.AfterFunc(d, func() { c.kill(reason) })
-	}
-	if t.at.Sub(now) < d-d/4 {
+// within gives the next call between half of d and d from now before it times out.
+func (t *deadline) within(now time.Time, d time.Duration) {
+	if t.at.Sub(now) < d/2 {
 		t.at = now.Add(d)
 		t.set(t.at)
 	}
-	return nil
 }
 
-// until is within for a time: the next call times out at the time at or earlier, but after now. The
-// zero time is never.
+// until makes the next call time out at the time at or earlier, but after now. The zero time is
+// never. Where the transport has no deadlines, the connection is killed instead, for the reason
+// given, by a timer that is to be stopped after the call.
 func (t *deadline) until(c *Conn, now, at time.Time, reason error) *time.Timer {
 	switch {
 	case t.set == nil && at.IsZero():

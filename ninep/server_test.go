@@ -3,7 +3,9 @@ package ninep_test
 import (
 	"context"
 	"net"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/knusbaum/go9p/proto"
 
@@ -21,6 +23,7 @@ type rig struct {
 
 // newRig starts a server. When the test ends it is shut down, and must have clunked every File.
 func newRig(t testing.TB, set func(*ninetest.FS, *ninep.Server)) *rig {
+	before := runtime.NumGoroutine()
 	fs := ninetest.New()
 	fs.Put("hello", []byte("hello, world\n"))
 	fs.Put("dir/a", []byte("a"))
@@ -53,6 +56,14 @@ func newRig(t testing.TB, set func(*ninetest.FS, *ninep.Server)) *rig {
 		if n := s.NumConns(); n != 0 {
 			t.Errorf("%d connections after shutdown", n)
 		}
+		// Whatever ran for the test may need a moment to be gone.
+		for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				buf := make([]byte, 1<<20)
+				t.Errorf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
+				break
+			}
+		}
 	})
 	return &rig{t, fs, s, l.Addr()}
 }
@@ -76,13 +87,55 @@ func (r *rig) session() *ninetest.Peer {
 	return p
 }
 
-func TestSmoke(t *testing.T) {
-	r := newRig(t, nil)
-	p := r.session()
-	p.Walk(0, 1, "hello")
-	p.Open(1, ninep.OREAD)
-	f := p.RPC(&proto.TRead{Fid: 1, Count: 100})
-	if string(f.Rread.Data) != "hello, world\n" {
-		t.Fatal(ninep.Format(f.Msg()))
+// A gate stops handlers. Those that come tell in; they go on when open is closed, or give up when
+// they are cancelled if they are of the patient kind that watches.
+type gate struct {
+	in   chan string
+	open chan struct{}
+}
+
+func newGate() *gate { return &gate{make(chan string, 1000), make(chan struct{})} }
+
+// wait blocks the request until the gate is open or the request cancelled.
+func (g *gate) wait(c *ninep.Ctx, what string) error {
+	c.Block()
+	g.in <- what
+	select {
+	case <-g.open:
+		return nil
+	case <-c.Cancelled():
+		return ninep.ErrInterrupted
 	}
 }
+
+// waitStubborn blocks the request until the gate is open.
+func (g *gate) waitStubborn(c *ninep.Ctx, what string) error {
+	c.Block()
+	g.in <- what
+	<-g.open
+	return nil
+}
+
+// entered waits until n handlers have come.
+func (g *gate) entered(t testing.TB, n int) {
+	t.Helper()
+	for i := range n {
+		select {
+		case <-g.in:
+		case <-time.After(ninetest.Patience):
+			t.Fatalf("only %d of %d handlers came", i, n)
+		}
+	}
+}
+
+// on makes a hook for one operation.
+func on(op string, f func(c *ninep.Ctx, name string) error) func(*ninep.Ctx, string, string) error {
+	return func(c *ninep.Ctx, o, name string) error {
+		if o == op {
+			return f(c, name)
+		}
+		return nil
+	}
+}
+
+func tag(n int) proto.Header { return proto.Header{Tag: uint16(n)} }
