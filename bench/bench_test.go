@@ -3,19 +3,16 @@ package bench
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"gefs9p/client"
 	"gefs9p/ninep"
@@ -431,7 +428,7 @@ func TestColdRunMakesNothing(t *testing.T) {
 	o := tiny(addr, "W1", "W3", "W4")
 	o.Keep = true
 	mustRun(t, o)
-	o.Workloads = []string{"W2", "W5", "W6", "W8"}
+	o.Workloads = nil // W2, W5, W6 and W8
 	o.Cold, o.Keep = true, false
 	var out bytes.Buffer
 	rep, err := Run(t.Context(), o, &out, nil)
@@ -477,26 +474,33 @@ func TestLeftoversOfOtherSizesAreReplaced(t *testing.T) {
 }
 
 func TestCancelledRunStopsAtOnce(t *testing.T) {
-	fs := ninetest.New()
-	stuck := make(chan struct{}, 100)
-	fs.Hook = func(c *ninep.Ctx, op, name string) error {
-		if op == "write" {
-			stuck <- struct{}{}
-			c.Sleep(func() { <-c.Cancelled() })
-			return ninep.ErrInterrupted
-		}
-		return nil
-	}
-	o := tiny(serve(t, fs), "W1", "W2")
 	before := runtime.NumGoroutine()
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		<-stuck
-		cancel()
-	}()
-	rep, err := Run(ctx, o, new(bytes.Buffer), nil)
-	if err != context.Canceled || len(rep.Rows) != 0 {
-		t.Errorf("%d rows, %v", len(rep.Rows), err)
+	// Stuck at an operation, in a connection's preparation, in the run's.
+	for op, id := range map[string]string{"write": "W1", "open": "W2", "create": "W3", "attach": "W1"} {
+		t.Run(op, func(t *testing.T) {
+			fs := ninetest.New()
+			stuck := make(chan struct{}, 100)
+			fs.Hook = func(c *ninep.Ctx, o, name string) error {
+				if o == op {
+					stuck <- struct{}{}
+					c.Sleep(func() { <-c.Cancelled() })
+					return ninep.ErrInterrupted
+				}
+				return nil
+			}
+			if op == "open" {
+				fs.Put(DefaultPath+"/"+bigName, make([]byte, tiny("").Sizes.FileSize))
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				<-stuck
+				cancel()
+			}()
+			rep, err := Run(ctx, tiny(serve(t, fs), id), new(bytes.Buffer), nil)
+			if err != context.Canceled || len(rep.Rows) != 0 {
+				t.Errorf("%d rows, %v", len(rep.Rows), err)
+			}
+		})
 	}
 	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
@@ -528,148 +532,6 @@ func TestServerThatHangsUpEndsTheRun(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	<-done
-}
-
-func TestOptionsThatMakeNoSenseAreRefused(t *testing.T) {
-	for name, spoil := range map[string]func(*Options){
-		"no address":       func(o *Options) { o.Addr = "" },
-		"scale":            func(o *Options) { o.Scale = -1 },
-		"msize":            func(o *Options) { o.Msize = 100 },
-		"path with slash":  func(o *Options) { o.Path = "a/b" },
-		"path up":          func(o *Options) { o.Path = ".." },
-		"workload":         func(o *Options) { o.Workloads = []string{"W10"} },
-		"tiny file":        func(o *Options) { o.Sizes.FileSize = 100 },
-		"negative":         func(o *Options) { o.Sizes.Files = -1 },
-		"too many files":   func(o *Options) { o.Sizes.Files = 10_000_000 },
-		"connections":      func(o *Options) { o.Conns = -1 },
-		"depth":            func(o *Options) { o.Depth = maxDepth + 1 },
-		"cold and wire":    func(o *Options) { o.Cold, o.Wire = true, true },
-		"too many clients": func(o *Options) { o.Sizes.Clients = maxConns + 1 },
-	} {
-		o := tiny("127.0.0.1:1")
-		spoil(&o)
-		if _, err := Run(t.Context(), o, new(bytes.Buffer), nil); !errors.Is(err, ErrUsage) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	o := tiny("no address at all")
-	if _, err := Run(t.Context(), o, new(bytes.Buffer), nil); err == nil || errors.Is(err, ErrUsage) {
-		t.Errorf("bad address: %v", err)
-	}
-}
-
-func TestDefaultsAreTheSizesOfTheDocs(t *testing.T) {
-	var o Options
-	o.ensureDefaults()
-	want := Sizes{FileSize: 1 << 30, Files: 100_000, SmallFiles: 50_000, Dirs: 100, Stats: 100_000, Reads: 131_072, Writes: 65_536, Syncs: 2_000, Clients: 64}
-	if o.Sizes != want {
-		t.Errorf("sizes %+v", o.Sizes)
-	}
-	o = Options{Scale: 0.01, Sizes: Sizes{Files: 5}}
-	o.ensureDefaults()
-	if o.Sizes.FileSize != 10<<20 || o.Sizes.Files != 5 || o.Sizes.SmallFiles != 500 || o.Sizes.Clients != 64 {
-		t.Errorf("sizes %+v", o.Sizes)
-	}
-	o = Options{Addr: "x:1", Scale: 1e-9}
-	o.ensureDefaults()
-	if err := o.validate(); err != nil {
-		t.Errorf("smallest scale: %v", err)
-	}
-}
-
-func TestJSONIsTheReport(t *testing.T) {
-	o := tiny(serve(t, ninetest.New()), "W1", "W3")
-	o.JSON = true
-	o.Wire = true
-	var out bytes.Buffer
-	rep, err := Run(t.Context(), o, &out, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got Report
-	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
-		t.Fatalf("%v\n%s", err, &out)
-	}
-	if len(got.Rows) != 2 || got.Rows[1].Ours != rep.Rows[1].Ours || *got.Rows[0].Wire != *rep.Rows[0].Wire || got.Addr != o.Addr || got.Seed != 1 {
-		t.Errorf("%+v\nwant %+v", got, rep)
-	}
-}
-
-func TestTableIsAligned(t *testing.T) {
-	o := tiny(serve(t, ninetest.New()))
-	o.Wire, o.DeviceDir = true, t.TempDir()
-	var out bytes.Buffer
-	if _, err := Run(t.Context(), o, &out, nil); err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
-	if len(lines) != 2+len(IDs())+1 {
-		t.Fatalf("%d lines:\n%s", len(lines), &out)
-	}
-	for _, l := range lines[1:] {
-		if n := utf8.RuneCountInString(l); n != utf8.RuneCountInString(lines[1]) {
-			t.Errorf("a line of %d characters:\n%s", n, &out)
-		}
-	}
-	if !regexp.MustCompile(`^id +what +load +rate +fsync +wire +ratio +device +ratio +p50 +p99 +p99\.9 +max +errors$`).MatchString(lines[1]) {
-		t.Errorf("head %q", lines[1])
-	}
-	if !regexp.MustCompile(`^W1 +write 327780 bytes sequentially +1×8 +[0-9.]+ MB/s +[0-9.]+ [µm]?s +[0-9.]+ MB/s +[0-9.]+ +[0-9.]+ MB/s .* 0$`).MatchString(lines[2]) {
-		t.Errorf("row %q", lines[2])
-	}
-}
-
-func TestOutputThatFailsIsAnError(t *testing.T) {
-	o := tiny(serve(t, ninetest.New()), "W1")
-	if _, err := Run(t.Context(), o, badWriter{}, nil); !errors.Is(err, errBadWriter) {
-		t.Errorf("error %v", err)
-	}
-}
-
-type badWriter struct{}
-
-var errBadWriter = errors.New("no paper")
-
-func (badWriter) Write([]byte) (int, error) { return 0, errBadWriter }
-
-func TestNumbersForPeople(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		0: "0 ns", 999: "999 ns", 1234: "1.23 µs", 12345: "12.3 µs", 123456: "123 µs",
-		1500 * time.Microsecond: "1.50 ms", 90 * time.Second: "90.0 s", 1000 * time.Second: "1000 s",
-	} {
-		if got := durText(d); got != want {
-			t.Errorf("durText(%d) = %q, want %q", d, got, want)
-		}
-	}
-	for n, want := range map[int64]string{1 << 30: "1 GiB", 3 << 19: "1536 KiB", 100: "100 bytes", 1<<30 + 1: "1073741825 bytes"} {
-		if got := bytesText(n); got != want {
-			t.Errorf("bytesText(%d) = %q, want %q", n, got, want)
-		}
-	}
-}
-
-func TestMeterWritesOneLine(t *testing.T) {
-	var b bytes.Buffer
-	m := meter{w: &b}
-	m.load("W1 write").say("W1 write: 5 of 10")
-	m.say("W2")
-	m.clear()
-	want := "\rW1 write\rW1 write: 5 of 10\rW2               \r  \r"
-	if b.String() != want {
-		t.Errorf("wrote %q, want %q", &b, want)
-	}
-	if s := progressText("W3", 50, 200, 2*time.Second); s != "W3: 50 of 200, 25%, 25 ops/s" {
-		t.Errorf("progress %q", s)
-	}
-	b.Reset()
-	var quiet meter
-	quiet.open(&b) // no terminal
-	quiet.load("W1").start(nil, 1)
-	quiet.stop()
-	quiet.close()
-	if b.Len() != 0 {
-		t.Errorf("wrote %q where nobody looks", &b)
-	}
 }
 
 func TestHotLoopDoesNotAllocate(t *testing.T) {

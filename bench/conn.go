@@ -31,6 +31,7 @@ type conn struct {
 	site  *site
 	load  *workload
 	pipe  *client.Pipe
+	stop  func() bool // of what hangs up when the run is over
 	r     ninep.Fcall // the reply that was received last
 	chunk int         // bytes that a request on workFid carries at most
 	slots []slot
@@ -79,13 +80,15 @@ type step struct {
 	makes, drops bool // the slot's fid
 }
 
-// connect opens a connection to the server with rootFid attached and baseFid walked to.
+// connect opens a connection to the server with rootFid attached and baseFid walked to. It lasts until
+// close or the end of ctx.
 func (st *site) connect(ctx context.Context, w *workload) (*conn, error) {
 	p, err := client.DialPipe(ctx, st.addr, st.msize)
 	if err != nil {
 		return nil, err
 	}
 	c := &conn{site: st, load: w, pipe: p, chunk: min(p.Iounit(), maxChunk)}
+	c.stop = context.AfterFunc(ctx, func() { p.Close() })
 	err = c.call(ninep.AppendTattach(nil, 0, rootFid, ninep.NOFID, st.opts.Uname, st.opts.Aname))
 	if err != nil {
 		err = fmt.Errorf("attach: %w", err)
@@ -93,10 +96,16 @@ func (st *site) connect(ctx context.Context, w *workload) (*conn, error) {
 		err = c.walk(rootFid, baseFid, st.opts.Path)
 	}
 	if err != nil {
-		p.Close()
+		c.close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// close hangs up.
+func (c *conn) close() {
+	c.stop()
+	c.pipe.Close()
 }
 
 // call sends one request while none is outstanding, and waits for its reply.

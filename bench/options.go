@@ -18,8 +18,8 @@ type Options struct {
 	Path  string // directory below the root that the run makes and works in; DefaultPath if empty
 
 	// Workloads lists the workloads to run by their ids ("W1", in any case), in the order of IDs; all if
-	// empty. What a workload needs and finds neither made by an earlier one nor on the server is made
-	// before its clock starts.
+	// empty, or for a cold run all that only read. What a workload needs and finds neither made by an
+	// earlier one nor on the server is made before its clock starts.
 	Workloads []string
 
 	Scale float64 // of every size that is left 0; 1 if 0
@@ -30,7 +30,7 @@ type Options struct {
 
 	NoVerify  bool   // do not compare what is read with what was written; for servers that keep nothing
 	Keep      bool   // leave the files for a later run
-	Cold      bool   // the caller has emptied the caches: rows say so. Nothing is made that is not there
+	Cold      bool   // the caller has emptied the caches: rows say so, nothing is made, all is kept
 	Wire      bool   // also run every workload against a Null on this machine
 	DeviceDir string // also write the bytes of W1 and W11 to a file in this directory, without 9P
 	JSON      bool   // write the report as JSON instead of a table
@@ -139,11 +139,30 @@ func (o *Options) validate() error {
 		return bad("a cold run has no wire to compare with: a Null has no caches")
 	}
 	for _, id := range o.Workloads {
-		if !slices.Contains(IDs(), strings.ToUpper(id)) {
+		id = strings.ToUpper(id)
+		if !slices.Contains(IDs(), id) {
 			return bad("unknown workload %q (known: %s)", id, strings.Join(IDs(), " "))
+		}
+		if o.Cold && slices.Contains([]string{"W1", "W3", "W4", "W11"}, id) {
+			return bad("%s makes the files it works on, and cannot be cold", id)
 		}
 	}
 	return nil
+}
+
+// chosen returns the ids of the workloads to run, in their order.
+func (o *Options) chosen() []string {
+	if o.Cold && len(o.Workloads) == 0 {
+		return []string{"W2", "W5", "W6", "W8"}
+	}
+	var ids []string
+	for _, id := range IDs() {
+		same := func(s string) bool { return strings.EqualFold(s, id) }
+		if len(o.Workloads) == 0 || slices.ContainsFunc(o.Workloads, same) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 const (

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,7 +38,7 @@ func Run(ctx context.Context, o Options, out, progress io.Writer) (Report, error
 	} else {
 		err = errors.Join(err, b.table.err)
 	}
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		err = ctx.Err() // whatever broke, broke because of that
 	}
 	return b.report, err
@@ -80,13 +78,7 @@ func (b *run) run(ctx context.Context) (err error) {
 		}
 		defer b.wire.close()
 	}
-	var ids []string
-	for _, id := range IDs() {
-		chosen := func(s string) bool { return strings.EqualFold(s, id) }
-		if len(o.Workloads) == 0 || slices.ContainsFunc(o.Workloads, chosen) {
-			ids = append(ids, id)
-		}
-	}
+	ids := o.chosen()
 	b.startTable(ids)
 	for _, id := range ids {
 		loads := b.ours.workloads(id)
@@ -175,18 +167,16 @@ func (st *site) run(ctx context.Context, w *workload, m *meter) (Result, error) 
 			return Result{}, err
 		}
 	}
-	conns := make([]*conn, 0, w.conns)
-	hangUp := sync.OnceFunc(func() {
-		for _, c := range conns {
-			c.pipe.Close()
-		}
-	})
+	// Whoever fails first hangs up for all.
+	ctx, hangUp := context.WithCancel(ctx)
 	defer hangUp()
+	conns := make([]*conn, 0, w.conns)
 	for i := range w.conns {
 		c, err := st.connect(ctx, w)
 		if err != nil {
 			return Result{}, fmt.Errorf("connection %d: %w", i, err)
 		}
+		defer c.close()
 		conns = append(conns, c)
 		c.num = i
 		c.share(w.total)
@@ -210,9 +200,6 @@ func (st *site) run(ctx context.Context, w *workload, m *meter) (Result, error) 
 	m.start(&done, total)
 	defer m.stop()
 
-	// Whoever fails first hangs up for all; ctx does too.
-	stop := context.AfterFunc(ctx, hangUp)
-	defer stop()
 	var (
 		wg      sync.WaitGroup
 		failure onceError

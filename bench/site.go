@@ -37,6 +37,7 @@ type site struct {
 	msize uint32
 
 	ctl  *client.Conn // for what is not measured
+	stop func() bool  // of what hangs up when the run is over
 	base *client.Fid  // the run's directory
 
 	names []string // of files, by number
@@ -49,7 +50,7 @@ type site struct {
 }
 
 // openSite connects to a server and goes to the directory of the run, which it makes if need be and
-// allowed.
+// allowed. The connection lasts until close or the end of ctx.
 func openSite(ctx context.Context, addr string, o *Options, pat *pattern) (*site, error) {
 	st := &site{addr: addr, opts: o, size: &o.Sizes, pat: pat}
 	ctl, err := client.Dial(ctx, addr, o.Msize)
@@ -57,8 +58,9 @@ func openSite(ctx context.Context, addr string, o *Options, pat *pattern) (*site
 		return nil, err
 	}
 	st.ctl, st.msize = ctl, ctl.Msize()
+	st.stop = context.AfterFunc(ctx, func() { ctl.Close() })
 	if err := st.enter(); err != nil {
-		ctl.Close()
+		st.close()
 		return nil, fmt.Errorf("%s: %w", addr, err)
 	}
 	st.names = numbered("f%07d", max(st.size.Files, st.size.SmallFiles))
@@ -82,7 +84,10 @@ func (st *site) enter() error {
 }
 
 // close hangs up.
-func (st *site) close() error { return st.ctl.Close() }
+func (st *site) close() {
+	st.stop()
+	st.ctl.Close()
+}
 
 // numbered makes n names in one piece of memory.
 func numbered(format string, n int) []string {
