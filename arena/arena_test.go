@@ -15,6 +15,8 @@ import (
 	"gefs9p/blkfmt"
 )
 
+var longFlag = flag.Bool("long", false, "run the random tests for minutes")
+
 var seedFlag = flag.Uint64("seed", 0, "seed of the random tests; 0 takes a new one")
 
 // newRand returns random numbers that -seed makes again.
@@ -294,11 +296,11 @@ func pick(rnd *rand.Rand, m map[blkfmt.Addr]bool) blkfmt.Addr {
 
 func TestModelOfRandomHistories(t *testing.T) {
 	rnd := newRand(t)
-	steps := 1200
-	if testing.Short() {
-		steps = 300
+	rounds, steps := 6, 700
+	if *longFlag {
+		rounds, steps = 100, 2000
 	}
-	for round := range 6 {
+	for round := range rounds {
 		r := reamed(t, 1+rnd.IntN(3), 28+rnd.Int64N(60))
 		r.rnd = rnd
 		qgen := int64(0)

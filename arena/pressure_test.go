@@ -27,8 +27,12 @@ func (r *rig) fill(seq bool) (n int) {
 // the commit.
 func TestSealFindsRoomOnFullFragmentedArena(t *testing.T) {
 	asked := 0
-	for _, size := range []int64{2000, 33000, 45000} {
-		t.Run(fmt.Sprint(size), func(t *testing.T) { asked += pressArena(t, size) })
+	sizes, rounds := []int64{2000, 45000}, int64(4)
+	if *longFlag {
+		sizes, rounds = []int64{2000, 17000, 33000, 45000, 150_000}, 24
+	}
+	for _, size := range sizes {
+		t.Run(fmt.Sprint(size), func(t *testing.T) { asked += pressArena(t, size, rounds) })
 	}
 	if asked == 0 {
 		t.Error("LogPressure never asked for a commit")
@@ -37,12 +41,12 @@ func TestSealFindsRoomOnFullFragmentedArena(t *testing.T) {
 
 // pressArena is TestSealFindsRoomOnFullFragmentedArena on an arena of size blocks. It returns how
 // often LogPressure asked for a commit.
-func pressArena(t *testing.T, size int64) (asked int) {
+func pressArena(t *testing.T, size, rounds int64) (asked int) {
 	rnd := newRand(t)
 	r := reamed(t, 1, size)
 	a := r.set.arenas[0]
 	least, most := a.free.blocks(), int64(0)
-	for round := range int64(16) {
+	for round := range rounds {
 		r.fill(round%2 == 0)
 		list := slices.Sorted(maps.Keys(r.live))
 		change := func(b blkfmt.Addr) { r.drop(b) }
@@ -76,7 +80,7 @@ func pressArena(t *testing.T, size int64) (asked int) {
 		r.seal(round + 1)
 		least, most = min(least, a.free.blocks()), max(most, a.chain.n)
 		r.write()
-		if round%5 == 0 {
+		if round%5 == 2 {
 			r.checkLoad(r.disk, r.now)
 		}
 		r.release()
