@@ -9,9 +9,6 @@ import (
 	"gefs9p/kvfmt"
 )
 
-// drainTo is how full, in bytes, a buffer is after a flush at most, once it needs one.
-const drainTo = blkfmt.BufSpc
-
 // push returns the nodes that p becomes when the messages in, sorted, reach it. They fit a block
 // each and stand in order. There is none if no key and no message is left.
 func (u *update) push(p *proto, in []kvfmt.Msg) ([]*proto, error) {
@@ -33,7 +30,7 @@ func (u *update) push(p *proto, in []kvfmt.Msg) ([]*proto, error) {
 // as do not fit.
 func (u *update) settle(p *proto) ([]*proto, error) {
 	if p.bufSize() > blkfmt.BufSpc {
-		if err := u.drain(p, drainTo); err != nil {
+		if err := u.drain(p, blkfmt.BufSpc); err != nil {
 			return nil, err
 		}
 	}
@@ -48,10 +45,11 @@ func (u *update) settle(p *proto) ([]*proto, error) {
 }
 
 // drain pushes messages of the pivot p into its children until the rest takes at most goal bytes.
-// Each time all those for one child go, the one for which there is most.
+// Each time those for one child go, the one for which there is most: that is when rewriting a child
+// pays best. To push more than has to be, so as to flush less often, was measured to write more.
 func (u *update) drain(p *proto, goal int) error {
-	for size := p.bufSize(); size > goal; {
-		i, lo, hi, n := p.fullest()
+	for p.bufSize() > goal {
+		i, lo, hi := p.fullest()
 		child, err := u.child(p, i)
 		if err != nil {
 			return err
@@ -60,7 +58,6 @@ func (u *update) drain(p *proto, goal int) error {
 		if err != nil {
 			return err
 		}
-		size -= n
 		p.msgs = slices.Delete(p.msgs, lo, hi)
 		if err := u.replace(p, i, min(i+1, len(p.ents)), nodes); err != nil {
 			return err
@@ -75,10 +72,10 @@ func (u *update) drain(p *proto, goal int) error {
 }
 
 // fullest returns the child of p for which there are the most bytes of messages, the first of
-// equals, and which messages these are: from lo up to hi, n bytes. Messages below the first child's
-// key are for that one.
-func (p *proto) fullest() (child, lo, hi, n int) {
-	n = -1
+// equals, and which messages these are: from lo up to hi. Messages below the first child's key are
+// for that one.
+func (p *proto) fullest() (child, lo, hi int) {
+	most := -1
 	j := 0
 	for i := 0; i == 0 || i < len(p.ents); i++ {
 		first, size := j, 0
@@ -86,11 +83,11 @@ func (p *proto) fullest() (child, lo, hi, n int) {
 			size += p.msgs[j].Size()
 			j++
 		}
-		if size > n {
-			child, lo, hi, n = i, first, j, size
+		if size > most {
+			child, lo, hi, most = i, first, j, size
 		}
 	}
-	return child, lo, hi, n
+	return child, lo, hi
 }
 
 // child returns the child i of p to be changed; its block is dead then. A pivot without children
@@ -179,10 +176,9 @@ func (u *update) apply(ents []entry, in []kvfmt.Msg) ([]entry, error) {
 
 // applyRun returns what the messages, all for one key, make of its value.
 func (u *update) applyRun(run []kvfmt.Msg, val []byte, present bool) ([]byte, bool, error) {
-	var tmp valbuf
-	scratch := false // val is in tmp
+	scratch := false // val is in u.tmp
 	for _, m := range run {
-		next, ok, err := tmp.apply(m, val, present)
+		next, ok, err := u.tmp.apply(m, val, present)
 		if err != nil {
 			return nil, false, err
 		}

@@ -1,6 +1,7 @@
 package betree
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -56,27 +57,29 @@ type memStore struct {
 
 // A memNode is a node as it is on disk.
 type memNode struct {
-	bp   blkfmt.Bptr
-	data []byte
+	bp     blkfmt.Bptr // its hash is good once hashed
+	hashed bool
+	data   []byte
 }
+
+// rubbish is what the bytes of a block become when nobody holds it any more.
+var rubbish = bytes.Repeat([]byte{0xdb}, blkfmt.BlkSize)
 
 // A memBlk is a node in memory.
 type memBlk struct {
-	s      *memStore
-	typ    blkfmt.Type
-	buf    []byte
-	where  blkfmt.Bptr
-	hash   uint64
-	hashed bool
-	queued bool
-	refs   int
+	s     *memStore
+	typ   blkfmt.Type
+	buf   []byte
+	where blkfmt.Bptr
+	node  *memNode // once queued
+	refs  int
 }
 
 func newStore(t testing.TB) *memStore {
 	return &memStore{t: t, next: blkfmt.BlkSize, nodes: make(map[blkfmt.Addr]*memNode), live: make(map[blkfmt.Addr]bool)}
 }
 
-// lock panics with a broken rule rather than go on with books that are wrong.
+// rule panics with a broken rule rather than go on with books that are wrong.
 func (s *memStore) rule(ok bool, format string, arg ...any) {
 	if !ok {
 		panic(fmt.Sprintf(format, arg...))
@@ -95,11 +98,16 @@ func (b *memBlk) Where() blkfmt.Bptr { return b.where }
 func (b *memBlk) Ptr() blkfmt.Bptr {
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()
-	b.s.rule(b.refs > 0 && b.queued, "pointer to %v, which may still change or is gone", b.where)
-	if !b.hashed {
-		b.hash, b.hashed = blkfmt.Metro{}.Sum(b.buf), true
+	b.s.rule(b.refs > 0 && b.node != nil, "pointer to %v, which may still change or is gone", b.where)
+	return b.node.ptr()
+}
+
+// ptr returns the pointer to n, with its hash.
+func (n *memNode) ptr() blkfmt.Bptr {
+	if !n.hashed {
+		n.bp.Hash, n.hashed = blkfmt.Metro{}.Sum(n.data), true
 	}
-	return blkfmt.Bptr{Addr: b.where.Addr, Hash: b.hash, Gen: b.where.Gen}
+	return n.bp
 }
 
 func (b *memBlk) Hold() {
@@ -143,18 +151,15 @@ func (s *memStore) GetNode(g *epoch.Guard, bp blkfmt.Bptr) (Block, error) {
 	if n == nil {
 		return nil, &blkfmt.CorruptError{Addr: bp.Addr, Type: blkfmt.Leaf, What: "no node is there"}
 	}
-	b := &memBlk{s: s, where: n.bp, hash: bp.Hash, hashed: true, queued: true, refs: 1}
+	if bp != n.ptr() {
+		return nil, &blkfmt.CorruptError{Addr: bp.Addr, Type: blkfmt.Leaf, Want: bp.Hash, Got: n.bp.Hash}
+	}
+	b := &memBlk{s: s, where: n.bp, node: n, buf: n.data, refs: 1}
+	if !s.fast {
+		b.buf = s.buffer()
+		copy(b.buf, n.data)
+	}
 	s.took()
-	if s.fast {
-		b.buf = n.data
-		return b, nil
-	}
-	b.buf = s.buffer()
-	copy(b.buf, n.data)
-	if got := (blkfmt.Metro{}).Sum(b.buf); got != bp.Hash || bp.Gen != n.bp.Gen {
-		s.out--
-		return nil, &blkfmt.CorruptError{Addr: bp.Addr, Type: blkfmt.Leaf, Want: bp.Hash, Got: got}
-	}
 	return b, nil
 }
 
@@ -176,8 +181,7 @@ func (s *memStore) Enqueue(blk Block) {
 	b := blk.(*memBlk)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rule(b.refs > 0 && !b.queued, "enqueue of %v, which is queued or gone", b.where)
-	b.queued = true
+	s.rule(b.refs > 0 && b.node == nil, "enqueue of %v, which is queued or gone", b.where)
 	data := b.buf
 	if !s.fast {
 		err := kvfmt.CheckNode(b.buf)
@@ -185,7 +189,8 @@ func (s *memStore) Enqueue(blk Block) {
 		s.rule(kvfmt.Node(b.buf).Leaf() == (b.typ == blkfmt.Leaf), "enqueue of %v, allocated as a %v", b.where, b.typ)
 		data = append([]byte(nil), b.buf...)
 	}
-	s.nodes[b.where.Addr] = &memNode{b.where, data}
+	b.node = &memNode{bp: b.where, data: data}
+	s.nodes[b.where.Addr] = b.node
 	s.live[b.where.Addr] = true
 	s.raw--
 	s.writes++
@@ -195,7 +200,7 @@ func (s *memStore) Discard(blk Block) {
 	b := blk.(*memBlk)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rule(b.refs == 1 && !b.queued, "discard of %v, which is queued or shared", b.where)
+	s.rule(b.refs == 1 && b.node == nil, "discard of %v, which is queued or shared", b.where)
 	s.raw--
 	s.drop(b)
 }
@@ -204,7 +209,7 @@ func (s *memStore) Drop(blk Block) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := blk.(*memBlk)
-	s.rule(b.queued, "drop of %v, which was never queued", b.where)
+	s.rule(b.node != nil, "drop of %v, which was never queued", b.where)
 	s.drop(b)
 }
 
@@ -216,9 +221,7 @@ func (s *memStore) drop(b *memBlk) {
 		return
 	}
 	if !s.fast {
-		for i := range b.buf {
-			b.buf[i] = 0xdb
-		}
+		copy(b.buf, rubbish)
 		s.spare = append(s.spare, b.buf)
 		b.buf = nil
 	}
@@ -258,11 +261,11 @@ func (s *memStore) put(gen blkfmt.Gen, n kvfmt.Node) blkfmt.Bptr {
 	if err := kvfmt.CheckNode(n); err != nil {
 		s.t.Fatal(err)
 	}
-	bp := blkfmt.Bptr{Addr: s.next, Hash: blkfmt.Metro{}.Sum(n), Gen: gen}
+	node := &memNode{bp: blkfmt.Bptr{Addr: s.next, Gen: gen}, data: append([]byte(nil), n...)}
 	s.next += blkfmt.BlkSize
-	s.nodes[bp.Addr] = &memNode{bp, append([]byte(nil), n...)}
-	s.live[bp.Addr] = true
-	return bp
+	s.nodes[node.bp.Addr] = node
+	s.live[node.bp.Addr] = true
+	return node.ptr()
 }
 
 // check verifies that nothing is held but one reference for each of the trees, that what they reach

@@ -187,8 +187,6 @@ func (s *slab[T]) take(n int) []T {
 	return p
 }
 
-// reset takes everything back.
-func (s *slab[T]) reset() {
-	clear(s.buf[:s.used])
-	s.used = 0
-}
+// reset takes everything back. Pointers stay in it until they are overwritten: they keep nothing
+// alive but buffers that stay anyway, and a batch or two.
+func (s *slab[T]) reset() { s.used = 0 }

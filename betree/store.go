@@ -2,6 +2,7 @@ package betree
 
 import (
 	"gefs9p/blkfmt"
+	"gefs9p/blkstore"
 	"gefs9p/epoch"
 )
 
@@ -28,3 +29,28 @@ type Store interface {
 	// Drop gives back the reference that GetNode, New or Hold took.
 	Drop(b Block)
 }
+
+// On returns s as trees see it.
+func On(s *blkstore.Store) Store { return onStore{s} }
+
+type onStore struct{ s *blkstore.Store }
+
+func (o onStore) GetNode(g *epoch.Guard, bp blkfmt.Bptr) (Block, error) {
+	b, err := o.s.GetNode(g, bp)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func (o onStore) New(g *epoch.Guard, t blkfmt.Type, gen blkfmt.Gen) (Block, error) {
+	b, err := o.s.New(g, t, gen)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func (o onStore) Enqueue(b Block) { o.s.Enqueue(b.(*blkstore.Blk)) }
+func (o onStore) Discard(b Block) { o.s.Discard(b.(*blkstore.Blk)) }
+func (o onStore) Drop(b Block)    { o.s.Drop(b.(*blkstore.Blk)) }

@@ -111,6 +111,7 @@ type update struct {
 	ents   slab[entry]
 	msgs   slab[kvfmt.Msg]
 	bytes  slab[byte]
+	tmp    valbuf
 }
 
 func (u *update) begin(t *Tree, g *epoch.Guard, gen blkfmt.Gen) { u.t, u.g, u.gen = t, g, gen }
