@@ -58,7 +58,7 @@ func (tr *tracer) data() []byte {
 	n := tr.r.IntN(3000)
 	switch tr.r.IntN(10) {
 	case 0:
-		n = tr.r.IntN(200000)
+		n = tr.r.IntN(70000)
 	case 1:
 		n = 16384 * (1 + tr.r.IntN(3))
 	}
@@ -86,7 +86,7 @@ func (tr *tracer) step() (what string, synced bool) {
 	}
 	files, dirs := o.Paths(false), o.Paths(true)
 	switch op := tr.r.IntN(100); {
-	case op < 22 && len(files) < 120:
+	case op < 22 && len(files) < 80:
 		p := path.Join(tr.pick(dirs), tr.name())
 		f := walk(path.Dir(p))
 		defer f.Clunk(c)
@@ -106,7 +106,7 @@ func (tr *tracer) step() (what string, synced bool) {
 		p := tr.pick(files)
 		data := tr.data()
 		off := 0
-		if n := len(o.Nodes[p].Data); n > 0 && n < 400000 {
+		if n := len(o.Nodes[p].Data); n > 0 && n < 100000 {
 			off = tr.r.IntN(n + n/4 + 1)
 		}
 		f := walk(p)
@@ -117,9 +117,9 @@ func (tr *tracer) step() (what string, synced bool) {
 		tr.must("write "+p, err)
 		o.Write(p, off, data, now)
 		return fmt.Sprintf("write %s %d+%d", p, off, len(data)), false
-	case op < 62 && len(files) > 0: // large, so that its removal is made in the background
+	case op == 60 && len(files) > 0: // large, so that its removal is made in the background
 		p := tr.pick(files)
-		data := make([]byte, 3<<20)
+		data := make([]byte, 2<<20)
 		for i := range data {
 			data[i] = byte(i >> 8)
 		}
@@ -136,7 +136,7 @@ func (tr *tracer) step() (what string, synced bool) {
 			}
 		}
 		o.Write(p, 0, data, now)
-		return "write 3M to " + p, false
+		return "write 2M to " + p, false
 	case op < 70 && len(files) > 0:
 		p := tr.pick(files)
 		n := tr.r.IntN(len(o.Nodes[p].Data) + 20000)

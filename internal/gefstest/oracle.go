@@ -15,9 +15,9 @@ type Digest [2]uint64
 
 var seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 
-func digest(s string) (d Digest) {
+func digest(p []byte) (d Digest) {
 	for i, seed := range seeds {
-		d[i] = maphash.String(seed, s)
+		d[i] = maphash.Bytes(seed, p)
 	}
 	return d
 }
@@ -27,7 +27,7 @@ func (d Digest) xor(e Digest) Digest { return Digest{d[0] ^ e[0], d[1] ^ e[1]} }
 // NodeDigest is what the file at name contributes to the digest of its tree. The root's name is
 // ".".
 func NodeDigest(name string, mode uint32, mtime int64, data []byte) Digest {
-	return digest(fmt.Sprintf("%s\x00%o\x00%d\x00%x", name, mode, mtime, digest(string(data))))
+	return digest(fmt.Appendf(nil, "%s\x00%o\x00%d\x00%x", name, mode, mtime, digest(data)))
 }
 
 // Sum is the digest of a tree made of files with these digests, in any order.
@@ -73,7 +73,9 @@ func (o *Oracle) Digest() Digest {
 }
 
 // LabelDigest is what a label of that tree contributes to the digest of a state.
-func LabelDigest(name string, tree Digest) Digest { return digest(fmt.Sprintf("label %s %x", name, tree)) }
+func LabelDigest(name string, tree Digest) Digest {
+	return digest(fmt.Appendf(nil, "label %s %x", name, tree))
+}
 
 // Tree returns the digest of the tree main.
 func (o *Oracle) Tree() Digest { return o.tree }

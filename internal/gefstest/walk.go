@@ -3,6 +3,7 @@ package gefstest
 import (
 	"fmt"
 	"path"
+	"slices"
 
 	"gefs9p/gefs"
 	"gefs9p/ninep"
@@ -54,24 +55,32 @@ func TreeDigest(c *ninep.Ctx, root ninep.File) (Digest, error) {
 		return Digest{}, err
 	}
 	d := NodeDigest(".", st.Mode&0777, int64(st.Mtime), nil)
-	err := visit(c, root, ".", func(p string, st *ninep.Dir, data []byte) {
+	err := Visit(c, root, func(p string, st *ninep.Dir, data []byte) {
 		d = d.xor(NodeDigest(p, st.Mode&0777, int64(st.Mtime), data))
 	})
 	return d, err
 }
 
-// Visit calls fn for every file and directory below root, which it names by path.
+// Visit calls fn for every file and directory below root, which it names by path. The data is only
+// lent.
 func Visit(c *ninep.Ctx, root ninep.File, fn func(p string, st *ninep.Dir, data []byte)) error {
-	return visit(c, root, ".", fn)
+	v := visitor{c: c, fn: fn}
+	return v.dir(root, ".")
 }
 
-func visit(c *ninep.Ctx, dir ninep.File, at string, fn func(p string, st *ninep.Dir, data []byte)) error {
-	f, _, err := dir.Walk(c, nil, nil)
+type visitor struct {
+	c   *ninep.Ctx
+	fn  func(p string, st *ninep.Dir, data []byte)
+	buf []byte
+}
+
+func (v *visitor) dir(dir ninep.File, at string) error {
+	f, _, err := dir.Walk(v.c, nil, nil)
 	if err != nil {
 		return err
 	}
-	defer f.Clunk(c)
-	list, err := ReadAll(c, f)
+	defer f.Clunk(v.c)
+	list, err := readAll(v.c, f, nil)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", at, err)
 	}
@@ -80,53 +89,59 @@ func visit(c *ninep.Ctx, dir ninep.File, at string, fn func(p string, st *ninep.
 		return fmt.Errorf("read %s: %w", at, err)
 	}
 	for i := range dirs {
-		st := &dirs[i]
-		p := path.Join(at, st.Name)
-		sub, err := Walk(c, dir, st.Name)
-		if err != nil {
-			return fmt.Errorf("walk %s: %w", p, err)
-		}
-		var own ninep.Dir
-		err = sub.Stat(c, &own)
-		if err == nil && own != *st {
-			err = fmt.Errorf("stat says %+v, its directory %+v", own, *st)
-		}
-		var data []byte
-		if err == nil && st.Mode&ninep.DMDIR == 0 {
-			if data, err = ReadAll(c, sub); err == nil && uint64(len(data)) != st.Length {
-				err = fmt.Errorf("%d bytes read, stat says %d", len(data), st.Length)
-			}
-		}
-		if err == nil {
-			fn(p, st, data)
-			if st.Mode&ninep.DMDIR != 0 {
-				err = visit(c, sub, p, fn)
-			}
-		}
-		sub.Clunk(c)
-		if err != nil {
+		p := path.Join(at, dirs[i].Name)
+		if err := v.file(dir, p, &dirs[i]); err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}
 	}
 	return nil
 }
 
+// file visits the file that its directory describes by st.
+func (v *visitor) file(dir ninep.File, p string, st *ninep.Dir) error {
+	f, err := Walk(v.c, dir, st.Name)
+	if err != nil {
+		return err
+	}
+	defer f.Clunk(v.c)
+	var own ninep.Dir
+	if err := f.Stat(v.c, &own); err != nil {
+		return err
+	}
+	if own != *st {
+		return fmt.Errorf("stat says %+v, its directory %+v", own, *st)
+	}
+	if st.Mode&ninep.DMDIR != 0 {
+		v.fn(p, st, nil)
+		return v.dir(f, p)
+	}
+	if v.buf, err = readAll(v.c, f, v.buf[:0]); err != nil {
+		return err
+	}
+	if uint64(len(v.buf)) != st.Length {
+		return fmt.Errorf("%d bytes read, stat says %d", len(v.buf), st.Length)
+	}
+	v.fn(p, st, v.buf)
+	return nil
+}
+
 // ReadAll opens f and reads it to its end.
-func ReadAll(c *ninep.Ctx, f ninep.File) ([]byte, error) {
+func ReadAll(c *ninep.Ctx, f ninep.File) ([]byte, error) { return readAll(c, f, nil) }
+
+func readAll(c *ninep.Ctx, f ninep.File, buf []byte) ([]byte, error) {
 	if _, _, err := f.Open(c, ninep.OREAD); err != nil {
 		return nil, err
 	}
-	var all []byte
-	buf := make([]byte, 64<<10)
 	for {
-		n, err := f.Read(c, buf, uint64(len(all)))
+		buf = slices.Grow(buf, 64<<10)
+		n, err := f.Read(c, buf[len(buf):cap(buf)], uint64(len(buf)))
 		if err != nil {
 			return nil, err
 		}
 		if n == 0 {
-			return all, nil
+			return buf, nil
 		}
-		all = append(all, buf[:n]...)
+		buf = buf[:len(buf)+n]
 	}
 }
 
