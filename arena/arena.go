@@ -44,6 +44,7 @@ type arena struct {
 	chain    blockSet    // its blocks, the empty tail included
 	first    blkfmt.Addr // first block; NoAddr before the first Seal of a new arena
 	sum      uint64      // of the first block as it was written; informational
+	kept     blkfmt.Addr // where the first log of a new arena begins; NoAddr once there is one
 	tail     blkfmt.Addr // empty block behind the last barrier; NoAddr: the next log is a new one
 	lastSize int64       // blocks of the log when it was last written anew
 
@@ -80,6 +81,7 @@ func newArena(no int, head blkfmt.Addr, size int64, s *sums) *arena {
 		free:    newRanges(),
 		first:   blkfmt.NoAddr,
 		sum:     blkfmt.NoHash,
+		kept:    blkfmt.NoAddr,
 		tail:    blkfmt.NoAddr,
 		sums:    s,
 	}

@@ -491,7 +491,7 @@ func TestFormatRefusesOtherGeometries(t *testing.T) {
 			t.Errorf("device of %d bytes: the arenas end at %v, the copy of the superblock is at %v", length, end, g.Backup)
 		}
 		for _, st := range s.Stat() {
-			if want := min(max(st.Size/1024, 512<<10), 8<<20); st.Reserve != want || st.Free != st.Size-2*blk || st.Used != 2*blk {
+			if want := min(max(st.Size/1024, 512<<10), 8<<20); st.Reserve != want || st.Free != st.Size-3*blk || st.Used != 3*blk || st.Log != 1 {
 				t.Errorf("device of %d bytes: %+v", length, st)
 			}
 		}

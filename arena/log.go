@@ -238,13 +238,22 @@ func (a *arena) anewLocked() (*logWriter, error) {
 }
 
 // takeFreshLocked takes the blocks for a new log out of the free ranges, in one piece if there is
-// one. It returns false if there are too few.
+// one; the first log of a new arena begins in the block that Extend kept for it. It returns false if
+// there are too few.
 func (a *arena) takeFreshLocked() ([]blkfmt.Addr, bool) {
 	n := a.freshBlocks()
 	if n > a.free.blocks() {
 		return nil, false
 	}
 	list := make([]blkfmt.Addr, 0, n)
+	kept := a.kept
+	a.kept = blkfmt.NoAddr
+	if kept != blkfmt.NoAddr && a.chain.remove(kept) {
+		list = append(list, kept)
+		if n--; n == 0 {
+			return list, true
+		}
+	}
 	if b, ok := a.free.takeRun(n * blkfmt.BlkSize); ok {
 		for ; n > 0; n-- {
 			list = append(list, b)

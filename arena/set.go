@@ -63,7 +63,10 @@ func (s *Set) Extend(g blkfmt.Geometry) error {
 	}
 	for i := range g.Count {
 		a := newArena(len(s.arenas), g.Header(i), g.Size, &s.sums)
-		a.free.insert(a.base, int64(a.end-a.base))
+		// The log will begin in the lowest block, where the reference has it.
+		a.kept = a.base
+		a.chain.add(a.kept)
+		a.free.insert(a.base+blkfmt.BlkSize, int64(a.end-a.base)-blkfmt.BlkSize)
 		a.settleLocked()
 		s.arenas = append(s.arenas, a)
 	}

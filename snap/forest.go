@@ -1,6 +1,7 @@
 package snap
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -157,28 +158,35 @@ func Format(g *epoch.Guard, st *blkstore.Store, users []byte) (*Forest, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The labels and records of the snapshot tree are what Seal writes for these three.
-	f.tree, err = betree.Create(g, f.nodes, ownFreer{st}, 0)
-	if err != nil {
-		return nil, err
-	}
+	var labels, recs []kvfmt.Msg
 	add := func(name string, gen blkfmt.Gen, root blkfmt.Bptr, flags uint32) {
 		f.snaps[gen] = &snapshot{
 			rec:      kvfmt.Tree{Nlbl: 1, Ht: 1, Gen: gen, Pred: 0, Succ: blkfmt.NoGen, Base: 0, Root: root},
 			children: make(map[blkfmt.Gen]*snapshot),
 			lists:    make(map[blkfmt.Gen]*deadlist),
-			changed:  true,
+			onDisk:   true,
 		}
-		f.labels[name] = &label{val: kvfmt.Label{Gen: gen, Flags: flags}, changed: true}
+		l := &label{val: kvfmt.Label{Gen: gen, Flags: flags}, onDisk: true}
+		f.labels[name] = l
 		if p := f.snaps[0]; gen != 0 {
 			p.children[gen] = f.snaps[gen]
 			p.rec.Nref++
 			p.rec.Succ = gen
 		}
+		labels = append(labels, kvfmt.Msg{Op: kvfmt.Insert, Key: kvfmt.AppendLabelKey(nil, name), Val: l.val.Append(nil)})
 	}
 	add(Empty, 0, main, 0)
 	add(Adm, 1, adm, kvfmt.LabelMutable)
 	add(Main, 2, main, kvfmt.LabelMutable)
+	for _, gen := range sortedGens(f.snaps) {
+		recs = append(recs, kvfmt.Msg{Op: kvfmt.Insert, Key: kvfmt.AppendSnapKey(nil, gen), Val: f.snaps[gen].rec.Append(nil)})
+	}
+	slices.SortFunc(labels, func(a, b kvfmt.Msg) int { return bytes.Compare(a.Key, b.Key) })
+	root, err := plant(g, st, append(labels, recs...))
+	if err != nil {
+		return nil, err
+	}
+	f.tree = betree.Open(f.nodes, ownFreer{st}, root, 1)
 	return f, nil
 }
 
