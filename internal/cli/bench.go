@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"gefs9p/bench"
+)
+
+func newBench() *cobra.Command {
+	var o bench.Options
+	var null bool
+	var fileSize sizeFlag
+	cmd := &cobra.Command{
+		Use:   "bench [ADDR]",
+		Short: "load a 9P2000 server and say how fast it answers",
+		Long: `Bench runs workloads on any 9P2000 server that needs no authentication, in a directory
+that it makes and removes again, and prints a row for each: rate, latencies, errors. Everything
+that is read is compared with what was written.
+
+With --null it is itself a server instead, on ADDR: one that answers at once and does nothing.
+
+The workloads are ` + strings.Join(bench.IDs(), " ") + `; docs/benchmark.md says what they do.`,
+		Example: `  gefs9p bench disk.img.sock
+  gefs9p bench --scale 0.1 -w W1,W6 --wire 'tcp!127.0.0.1!564'
+  gefs9p bench --null /tmp/null.sock`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			switch len(args) {
+			case 0:
+				return errors.New("no address of a server")
+			case 1:
+				return nil
+			}
+			return fmt.Errorf("one address is wanted, not %d", len(args))
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if null {
+				return bench.ServeNull(cmd.Context(), args[0], cmd.OutOrStdout())
+			}
+			o.Addr, o.Sizes.FileSize = args[0], int64(fileSize)
+			rep, err := bench.Run(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			if errors.Is(err, bench.ErrUsage) {
+				return &usageError{err}
+			}
+			if n := rep.Errors(); err == nil && n > 0 {
+				return fmt.Errorf("%d operations failed or gave wrong data", n)
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringSliceVarP(&o.Workloads, "workload", "w", nil, "run only these, as `W1,W2`")
+	f.Float64Var(&o.Scale, "scale", 1, "make all sizes `FACTOR` times as large")
+	f.IntVarP(&o.Conns, "conns", "c", 0, "`NUMBER` of connections (default: what the workload is about)")
+	f.IntVarP(&o.Depth, "depth", "d", 0, "`NUMBER` of requests under way on each connection (default: what the workload is about)")
+	f.StringVarP(&o.Uname, "user", "u", "glenda", "attach as this user")
+	f.StringVar(&o.Aname, "aname", "", "attach to this tree")
+	f.Uint32Var(&o.Msize, "msize", bench.DefaultMsize, "ask for frames of this many `BYTES`")
+	f.StringVar(&o.Path, "path", bench.DefaultPath, "work in this directory below the root")
+	f.Uint64Var(&o.Seed, "seed", 0, "of the random order (default: another each time)")
+	f.BoolVar(&o.Keep, "keep", false, "leave the files for a later run")
+	f.BoolVar(&o.Cold, "cold", false, "the server's caches are empty: say so, and make nothing that is not there")
+	f.BoolVar(&o.NoVerify, "no-verify", false, "do not compare what is read")
+	f.BoolVar(&o.Wire, "wire", false, "run everything on a null server too, for the ceiling of the sockets")
+	f.StringVar(&o.DeviceDir, "device", "", "write the same to a file in `DIR` too, for the ceiling of the device")
+	f.BoolVar(&o.JSON, "json", false, "write a report as JSON instead of a table")
+	f.Var(&fileSize, "file-size", "of the big file (suffixes K M G T)")
+	f.IntVar(&o.Sizes.Files, "files", 0, "empty files in one directory")
+	f.IntVar(&o.Sizes.SmallFiles, "small-files", 0, "files of 4 KiB")
+	f.IntVar(&o.Sizes.Dirs, "dirs", 0, "directories of small files")
+	f.IntVar(&o.Sizes.Stats, "stats", 0, "walks with a stat")
+	f.IntVar(&o.Sizes.Reads, "reads", 0, "random reads")
+	f.IntVar(&o.Sizes.Writes, "writes", 0, "random overwrites")
+	f.IntVar(&o.Sizes.Syncs, "syncs", 0, "writes with fsync")
+	f.IntVar(&o.Sizes.Clients, "clients", 0, "of the workload about many clients")
+	f.BoolVar(&null, "null", false, "be a server that does nothing, on ADDR")
+	return cmd
+}

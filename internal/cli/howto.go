@@ -1,0 +1,38 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// howTo says with which commands the disk is mounted, for those who see an address for the first time.
+func howTo(w io.Writer, l net.Listener, user string) {
+	name := addrName(l)
+	uid, gid := max(os.Getuid(), 0), max(os.Getgid(), 0)
+	opts := fmt.Sprintf("version=9p2000,uname=%s,access=any,dfltuid=%d,dfltgid=%d", user, uid, gid)
+	if l.Addr().Network() == "unix" {
+		if abs, err := filepath.Abs(name); err == nil {
+			name = abs
+		}
+		q := shellQuote
+		fmt.Fprintf(w, "to mount it:\n"+
+			"\tLinux      sudo mount -t 9p -o trans=unix,%s %s /mnt\n"+
+			"\tplan9port  9pfuse %s /mnt    or without mounting: 9p -a %s ls /\n"+
+			"\tPlan 9     needs the network: serve with -A -a 'tcp!*!564', there: srv tcp!HOST!564 gefs /n/gefs\n",
+			opts, q(name), q("unix!"+name), q("unix!"+name))
+	}
+}
+
+// shellQuote quotes s for a shell if that is needed.
+func shellQuote(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("%+,-./:=@_", r) && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	}) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

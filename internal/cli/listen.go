@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"gefs9p/dial"
+)
+
+// An address is where a server is to listen.
+type address struct {
+	given            string // by the user
+	network, address string // for package net
+}
+
+// parseAddrs reads addresses. Without noAuth one that is not a Unix socket's is refused, because
+// there is no way yet for a client to prove who it is.
+func parseAddrs(given []string, noAuth bool) ([]address, error) {
+	var addrs []address
+	for _, s := range given {
+		network, addr, err := dial.Parse(s)
+		if err != nil {
+			return nil, &usageError{err}
+		}
+		if network != "unix" && !noAuth {
+			return nil, usagef("%s: there is no authentication protocol yet, so TCP is for everybody who can connect: "+
+				"allow that with -A, best on loopback (tcp!127.0.0.1!564), or listen on a Unix socket", s)
+		}
+		addrs = append(addrs, address{s, network, addr})
+	}
+	return addrs, nil
+}
+
+// listenAll listens on all addresses, or on none and fails.
+func listenAll(ctx context.Context, addrs []address) ([]net.Listener, error) {
+	var ls []net.Listener
+	for _, a := range addrs {
+		l, err := a.listen(ctx)
+		if err != nil {
+			for _, l := range ls {
+				l.Close()
+			}
+			return nil, fmt.Errorf("listen on %s: %w", a.given, err)
+		}
+		ls = append(ls, l)
+	}
+	return ls, nil
+}
+
+func (a address) listen(ctx context.Context) (net.Listener, error) {
+	if a.network == "unix" {
+		if err := removeStale(a.address); err != nil {
+			return nil, err
+		}
+	}
+	var cfg net.ListenConfig
+	var l net.Listener
+	var err error
+	listen := func() { l, err = cfg.Listen(ctx, a.network, a.address) }
+	if a.network == "unix" {
+		private(listen)
+	} else {
+		listen()
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, errors.New("the address is in use: another server listens there; stop it, or choose another address with -a")
+	case errors.Is(err, fs.ErrPermission) && a.network != "unix":
+		return nil, errors.New("permission denied: ports below 1024 are for the superuser; choose another with -a, such as tcp!127.0.0.1!5640")
+	}
+	var sys *os.SyscallError
+	if errors.As(err, &sys) {
+		err = sys.Err // without what was said already
+	}
+	return l, err
+}
+
+// removeStale removes the socket of a server that is dead: one that nobody answers on. Anything
+// else that has the name is left alone, and an error.
+func removeStale(path string) error {
+	st, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return pathError(err)
+	case st.Mode()&fs.ModeSocket == 0:
+		return errors.New("there is a file of that name that is no socket; remove it, or choose another address with -a")
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		c.Close()
+	}
+	// Only a refusal says that there is no server; one that is busy may not take us at once.
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return errors.New("another server listens there; stop it, or choose another address with -a")
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return pathError(err)
+	}
+	return nil
+}
+
+// addrName is what to tell clients to connect to: something that dial.Parse reads.
+func addrName(l net.Listener) string {
+	name := l.Addr().String()
+	if l.Addr().Network() != "unix" {
+		return name
+	}
+	if abs, err := filepath.Abs(name); err == nil {
+		if _, _, err := dial.Parse(abs); err == nil {
+			return abs
+		}
+	}
+	if filepath.Base(name) == name {
+		return "." + string(filepath.Separator) + name // a name alone is not a path to dial.Parse
+	}
+	return name
+}
+
+// public reports whether others than this machine can reach the listener.
+func public(l net.Listener) bool {
+	tcp, ok := l.Addr().(*net.TCPAddr)
+	return ok && !tcp.IP.IsLoopback()
+}

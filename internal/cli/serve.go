@@ -1,0 +1,313 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gefs9p/blkdev"
+	"gefs9p/blkfmt"
+	"gefs9p/blkstore"
+	"gefs9p/gefs"
+	"gefs9p/ninep"
+)
+
+// A server is a disk being served.
+type server struct {
+	disk       string
+	create     int64 // size of the disk to make if there is none; 0 makes none
+	addrs      []string
+	noAuth     bool
+	readOnly   bool
+	permissive bool
+	stdio      bool // also a connection on in and out
+	mem        memFlag
+	keyFile    string
+	level      slog.Level
+
+	in   io.Reader
+	out  io.Writer // "listening ADDR", and 9P with stdio
+	errw io.Writer
+
+	log *slog.Logger
+}
+
+// shutdownTime is how long requests under way may take to finish once the server is to end.
+const shutdownTime = 5 * time.Second
+
+func newServe() *cobra.Command {
+	s := server{mem: memFlag{percent: 25}}
+	var create sizeFlag
+	cmd := &cobra.Command{
+		Use:   "serve DISK",
+		Short: "serve a disk over 9P2000",
+		Long: `Serve answers 9P2000 for the files on DISK, in the foreground, until it is interrupted
+(SIGINT) or told to end (SIGTERM): then it commits what was written and exits with 0. A second
+signal ends it at once; then the disk is as after a power cut, which does it no harm.
+
+When it is ready it prints a line "listening ADDR" for every address. Without -a it
+listens on the Unix socket DISK.sock, which only you and the superuser can connect to, and says
+how to mount it.
+
+Addresses are written as on Plan 9 (tcp!*!564, unix!/run/gefs), as host:port, or as a path
+with a slash in it.`,
+		Example: `  gefs9p serve --create 4G disk.img
+  gefs9p serve -A -a 'tcp!127.0.0.1!564' disk.img
+  gefs9p serve -A -a 'tcp!*!564' -a unix!/run/gefs -m 2G /dev/sdb1
+  ssh host gefs9p serve -s disk.img`,
+		Args: oneDisk,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s.disk, s.create = args[0], int64(create)
+			s.in, s.out, s.errw = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
+			if s.create != 0 && s.readOnly {
+				return usagef("--create makes a disk and --read-only writes nothing: leave one of them out")
+			}
+			return s.run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVarP(&s.addrs, "addr", "a", nil, "listen on `ADDR`; may be given many times")
+	f.BoolVarP(&s.noAuth, "no-auth", "A", false, "let whoever connects attach as anybody, also over TCP")
+	f.Var(&create, "create", "make and ream DISK, of SIZE bytes (suffixes K M G T), if there is none")
+	f.BoolVar(&s.readOnly, "read-only", false, "write nothing to the disk")
+	f.BoolVar(&s.permissive, "permissive", false, "let everybody attach with % before the name, which switches permissions off")
+	f.VarP(&s.mem, "memory", "m", "memory for cached blocks: 25%, 512M, 2G")
+	f.StringVar(&s.keyFile, "keyfile", "", "the disk's key file; with --create also make a disk hashed under it")
+	f.BoolVarP(&s.stdio, "stdio", "s", false, "also serve standard input and output; without -a nothing else, until the client hangs up")
+	f.TextVar(&s.level, "log", slog.LevelInfo, "log what is at least a `LEVEL`: debug, info, warn or error")
+	return cmd
+}
+
+// run serves until ctx ends or a signal comes.
+func (s *server) run(ctx context.Context) (err error) {
+	s.log = slog.New(slog.NewTextHandler(s.errw, &slog.HandlerOptions{Level: s.level}))
+	addrs, err := parseAddrs(s.addrs, s.noAuth)
+	if err != nil {
+		return err
+	}
+	var std *stdio
+	if s.stdio {
+		if std, err = newStdio(s.in, s.out); err != nil {
+			return err
+		}
+		s.out = s.errw
+	}
+	if len(addrs) == 0 && !s.stdio {
+		a, err := defaultAddr(s.disk)
+		if err != nil {
+			return err
+		}
+		addrs = []address{a}
+	}
+
+	// From here on a signal ends what is under way in good order.
+	ctx, stop := untilSignal(ctx, s.log)
+	defer stop()
+
+	dev, undo, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	// Before the disk is loaded, because loading may mend it: a server that cannot listen is to
+	// leave it as it is. Clients that come early wait.
+	listeners, err := listenAll(ctx, addrs)
+	if err != nil {
+		undo()
+		return err
+	}
+	defer func() {
+		for _, l := range listeners {
+			l.Close()
+		}
+	}()
+	fsys, err := s.load(dev)
+	if err != nil {
+		return err
+	}
+	err = s.serve(ctx, fsys, listeners, std)
+	if cerr := fsys.Close(); cerr != nil {
+		err = errors.Join(err, fmt.Errorf("%s: what was written last could not be committed: %w", s.disk, cerr))
+	}
+	if cerr := dev.Close(); cerr != nil {
+		err = errors.Join(err, cerr)
+	}
+	return err
+}
+
+// defaultAddr is where a disk is served if nobody says otherwise.
+func defaultAddr(disk string) (address, error) {
+	name := disk + ".sock"
+	as, err := parseAddrs([]string{"unix!" + name}, false)
+	if err != nil {
+		return address{}, usagef("cannot listen on %s: %w (choose an address with -a)", name, errors.Unwrap(err))
+	}
+	return as[0], nil
+}
+
+// open opens the disk, which it makes first if that was asked for; undo removes what it made.
+func (s *server) open(ctx context.Context) (dev *blkdev.File, undo func(), err error) {
+	if s.create != 0 {
+		if _, err := os.Stat(s.disk); errors.Is(err, fs.ErrNotExist) {
+			r := reamer{disk: s.disk, size: s.create, sip: s.keyFile != "", keyFile: s.keyFile, out: s.errw}
+			return r.ream(ctx)
+		}
+	}
+	dev, err = openDisk(s.disk, s.readOnly)
+	return dev, func() {}, err
+}
+
+// load loads the disk and says what it is, in the words of the reference.
+func (s *server) load(dev *blkdev.File) (*gefs.FS, error) {
+	key, err := readKey(s.keyFile)
+	if err != nil {
+		return nil, err
+	}
+	cache := s.mem.blocks()
+	limitGarbage(int64(cache) * blkfmt.BlkSize)
+	fsys, err := gefs.Open(dev, gefs.Options{
+		Cache:      cache,
+		Key:        key,
+		ReadOnly:   s.readOnly,
+		Permissive: s.permissive,
+		Logger:     s.log,
+	})
+	if err != nil {
+		return nil, diskError(dev, err)
+	}
+	super := fsys.Store().Super()
+	fmt.Fprintf(s.errw, "load %s:\n", s.disk)
+	for _, v := range []struct {
+		label string
+		value any
+	}{
+		{"snaptree", super.Snap},
+		{"narenas", len(super.Arenas)},
+		{"features", super.Flag},
+		{"nextqid", super.NextQid},
+		{"lastqgen", super.Qgen},
+		{"nextgen", super.NextGen},
+		{"blocksize", blkfmt.BlkSize},
+		{"cachesz", fmt.Sprintf("%d MiB", max(cache, blkstore.MinCache)*blkfmt.BlkSize>>20)},
+	} {
+		fmt.Fprintf(s.errw, "\t%s:\t%v\n", v.label, v.value)
+	}
+	return fsys, nil
+}
+
+// limitGarbage sets how much garbage may gather before it is collected. The cache is a few large
+// pieces of memory that live as long as the process and hold no pointers: a collection does not
+// scan them, but Go's rule, garbage as large as what lives, would give the process twice the
+// memory it was granted. So the percentage is such that about garbageRoom gathers beside a full cache.
+// Whoever sets GOGC or GOMEMLIMIT knows better.
+func limitGarbage(cache int64) {
+	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	const garbageRoom = 128 << 20
+	debug.SetGCPercent(int(min(max(100*garbageRoom/max(cache, 1), 5), 100)))
+}
+
+// serve answers clients until ctx ends, a listener fails or, when there is only std, its client
+// hangs up. All connections are over when it returns.
+func (s *server) serve(ctx context.Context, fsys *gefs.FS, listeners []net.Listener, std *stdio) error {
+	srv := &ninep.Server{FS: fsys, NewWorker: fsys.NewWorker, FreeWorker: fsys.FreeWorker, Logger: s.log}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, l := range listeners {
+		wg.Go(func() {
+			// Not ctx: connections end in Shutdown, after the requests under way.
+			if err := srv.Serve(context.WithoutCancel(ctx), l); err != nil && !errors.Is(err, ninep.ErrClosed) {
+				cancel(err)
+			}
+		})
+	}
+	if std != nil {
+		wg.Go(func() {
+			err := srv.ServeConn(context.WithoutCancel(ctx), std)
+			if len(listeners) == 0 {
+				cancel(err)
+			}
+		})
+	}
+	for _, l := range listeners {
+		if public(l) {
+			s.log.Warn("everybody who can reach this machine can read and change all files as any user", "addr", addrName(l))
+		}
+		fmt.Fprintf(s.out, "listening %s\n", addrName(l))
+	}
+	if len(s.addrs) == 0 && len(listeners) > 0 {
+		howTo(s.errw, listeners[0], exampleUser(fsys))
+	}
+	<-ctx.Done()
+	s.log.Info("shutting down", "connections", srv.NumConns())
+	deadline, stop := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+	defer stop()
+	if err := srv.Shutdown(deadline); err != nil {
+		s.log.Warn("requests that took too long were cut off", "after", shutdownTime)
+	}
+	wg.Wait()
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// exampleUser is a user of the disk to show how it is mounted: the caller if the disk knows them.
+func exampleUser(fsys *gefs.FS) string {
+	t := fsys.Users()
+	name, err := loginName()
+	if _, ok := t.ID(name); err == nil && ok {
+		return name
+	}
+	for _, u := range t.Users() {
+		if t.InGroup(u.ID, t.Adm()) && u.ID != t.Adm() {
+			return u.Name
+		}
+	}
+	return "none"
+}
+
+// untilSignal returns a context that ends with ctx and when the process is interrupted or told to end.
+// After that a second signal ends the process without further ado. stop gives the signals back.
+func untilSignal(ctx context.Context, log *slog.Logger) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	quit := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for n := 0; ; n++ {
+			select {
+			case sig := <-signals:
+				if n > 0 {
+					log.Error("ending without a commit", "signal", sig)
+					os.Exit(exitFail)
+				}
+				log.Info("ending; a second signal does not wait", "signal", sig)
+				cancel()
+			case <-quit:
+				return
+			}
+		}
+	})
+	return ctx, func() {
+		signal.Stop(signals)
+		close(quit)
+		wg.Wait()
+		cancel()
+	}
+}
