@@ -82,6 +82,7 @@ type rig struct {
 
 	live   map[blkfmt.Addr]bool // what the state being prepared points at
 	fresh  map[blkfmt.Addr]bool // of these, born since the last Seal
+	young  map[blkfmt.Addr]bool // retired while fresh
 	later  map[blkfmt.Addr]bool
 	limbo  map[blkfmt.Addr]bool
 	now    state // what is on stable storage
@@ -99,7 +100,7 @@ func newRig(t testing.TB, n int, size int64) *rig {
 		t.Fatal(err)
 	}
 	r.live, r.fresh = map[blkfmt.Addr]bool{}, map[blkfmt.Addr]bool{}
-	r.later, r.limbo = map[blkfmt.Addr]bool{}, map[blkfmt.Addr]bool{}
+	r.young, r.later, r.limbo = map[blkfmt.Addr]bool{}, map[blkfmt.Addr]bool{}, map[blkfmt.Addr]bool{}
 	return r
 }
 
@@ -123,9 +124,9 @@ func (r *rig) alloc(hint uint64, seq bool) (blkfmt.Addr, error) {
 	if !r.set.Contains(b) {
 		r.t.Fatalf("Alloc handed out %v, which Contains denies", b)
 	}
-	if r.live[b] || r.now.live[b] || r.next.live[b] || r.later[b] || r.limbo[b] {
-		r.t.Fatalf("Alloc handed out %v, which is in use: live %v, committed %v, sealed %v, later %v, limbo %v",
-			b, r.live[b], r.now.live[b], r.next.live[b], r.later[b], r.limbo[b])
+	if r.live[b] || r.now.live[b] || r.next.live[b] || r.young[b] || r.later[b] || r.limbo[b] {
+		r.t.Fatalf("Alloc handed out %v, which is in use: live %v, committed %v, sealed %v, young %v, later %v, limbo %v",
+			b, r.live[b], r.now.live[b], r.next.live[b], r.young[b], r.later[b], r.limbo[b])
 	}
 	r.live[b], r.fresh[b] = true, true
 	return b, nil
@@ -158,6 +159,47 @@ func (r *rig) drop(b blkfmt.Addr) {
 		r.t.Fatal(err)
 	}
 	delete(r.live, b)
+}
+
+// dropAny gives b back in any of the ways there are.
+func (r *rig) dropAny(b blkfmt.Addr) {
+	r.t.Helper()
+	var err error
+	to := r.later
+	switch r.rnd.IntN(4) {
+	case 0:
+		r.drop(b)
+		return
+	case 1:
+		err = r.set.Free(b)
+		if r.fresh[b] {
+			to = nil
+		}
+	case 2:
+		err = r.set.FreeLater(b)
+	case 3:
+		err = r.set.Retire(b)
+		if r.fresh[b] {
+			to = r.young
+		}
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if to != nil {
+		to[b] = true
+	}
+	delete(r.fresh, b)
+	delete(r.live, b)
+}
+
+// give lets a block be handed out whose readers have left.
+func (r *rig) give(b blkfmt.Addr) {
+	r.t.Helper()
+	if err := r.set.Give(b); err != nil {
+		r.t.Fatal(err)
+	}
+	delete(r.young, b)
 }
 
 // seal prepares a commit without writing it.
@@ -286,7 +328,7 @@ func checkFree(t testing.TB, s *Set, live ...map[blkfmt.Addr]bool) {
 
 func (r *rig) check() {
 	r.t.Helper()
-	checkFree(r.t, r.set, r.live, r.later, r.limbo)
+	checkFree(r.t, r.set, r.live, r.young, r.later, r.limbo)
 }
 
 // pick returns a random block of m, whatever the order of the map.
@@ -322,7 +364,10 @@ func TestModelOfRandomHistories(t *testing.T) {
 			case n < 85:
 				for range 1 + rnd.IntN(2) {
 					if len(r.live) > 0 {
-						r.drop(pick(rnd, r.live))
+						r.dropAny(pick(rnd, r.live))
+					}
+					if len(r.young) > 0 && rnd.IntN(2) == 0 {
+						r.give(pick(rnd, r.young))
 					}
 				}
 			case n < 93:
@@ -407,6 +452,7 @@ func (r *rig) crash() {
 	r.sealed, r.next = nil, state{}
 	r.live = maps.Clone(r.now.live)
 	clear(r.fresh)
+	clear(r.young)
 	clear(r.later)
 	clear(r.limbo)
 }

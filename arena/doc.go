@@ -19,6 +19,10 @@
 //   - what a commit no longer reaches is logged as free before its barrier, and handed out after
 //     Release. A crash in between finds either the old state or the new one, and no block is lost.
 //
+// Blocks are given back in three ways. Retire is for all that trees drop: a reader may be on its way
+// there. Free is for a block that nobody but the caller ever knew of, FreeLater for whole lists that
+// the last commit needs.
+//
 // When a log has grown long, or was written by somebody else, Seal writes it anew from the free
 // ranges, in a new chain, and gives the old chain back like any other blocks.
 //

@@ -270,6 +270,9 @@ func TestBadLogsMakeTheirArenaSuspect(t *testing.T) {
 				t.Errorf("suspects after Rebuild: %+v", s.Suspects())
 			}
 			checkFree(t, s, r.live)
+			if !s.NeedsSeal() {
+				t.Error("not NeedsSeal after Rebuild")
+			}
 			// A block that is none at all is not kept.
 			if c.why != "chain to" && s.arenas[0].free.holding(a.base) != nil {
 				t.Error("the old log may be overwritten")
@@ -280,6 +283,9 @@ func TestBadLogsMakeTheirArenaSuspect(t *testing.T) {
 			r.checkLoad(r.disk, r.now)
 			r.release()
 			r.check()
+			if s.NeedsSeal() {
+				t.Error("NeedsSeal after a commit")
+			}
 			if s.arenas[0].free.holding(a.base) == nil && s.arenas[0].first != a.base {
 				t.Error("the old log was not given back")
 			}
@@ -357,6 +363,8 @@ func TestForeignBlocksAreErrors(t *testing.T) {
 			"Index":     func() error { _, err := r.set.Index(b); return err }(),
 			"Free":      r.set.Free(b),
 			"FreeLater": r.set.FreeLater(b),
+			"Retire":    r.set.Retire(b),
+			"Give":      r.set.Give(b),
 		} {
 			var ae *AddrError
 			var c *blkfmt.CorruptError
@@ -385,7 +393,7 @@ func TestBlocksAreGivenBackOnce(t *testing.T) {
 	refused := func(when string, list ...blkfmt.Addr) {
 		t.Helper()
 		for _, b := range list {
-			for _, err := range []error{r.set.Free(b), r.set.FreeLater(b)} {
+			for _, err := range []error{r.set.Free(b), r.set.FreeLater(b), r.set.Retire(b), r.set.Give(b)} {
 				var ae *AddrError
 				if !errors.As(err, &ae) || ae.Addr != b {
 					t.Errorf("%s: free of %v: %v", when, b, err)
@@ -455,6 +463,95 @@ func TestFreeLaterOfAFreshBlockWaitsForReaders(t *testing.T) {
 	if e := readLog(t, r.disk, tail)[0].entries[0]; e.Op != logfmt.Sync {
 		t.Errorf("the log has %+v", e)
 	}
+	r.checkLoad(r.disk, r.now)
+}
+
+// TestRetiredBlockIsFreeInEveryLog: a fresh block that readers may still look for is not handed out
+// before Give, however many commits go by, and each of them says that it is free.
+func TestRetiredBlockIsFreeInEveryLog(t *testing.T) {
+	r := reamed(t, 1, 100)
+	b, c := r.mustAlloc(), r.mustAlloc()
+	for _, b := range []blkfmt.Addr{b, c} {
+		if err := r.set.Retire(b); err != nil {
+			t.Fatal(err)
+		}
+		delete(r.live, b)
+		delete(r.fresh, b)
+		r.young[b] = true
+	}
+	if r.set.Fresh(b) {
+		t.Error("a retired block is fresh")
+	}
+	for q := range int64(40) { // the log is written anew meanwhile
+		r.commit(q + 1)
+		r.check()
+		r.checkLoad(r.disk, r.now)
+	}
+	r.fill(false) // would take b if it could
+	r.give(b)
+	r.check()
+	if err := r.set.Give(b); err == nil {
+		t.Error("Give took a block twice")
+	}
+	if err := r.set.Retire(c); err == nil {
+		t.Error("Retire took a block twice")
+	}
+	r.commit(50)
+	r.checkLoad(r.disk, r.now)
+}
+
+// TestRetireOfACommittedBlockWaitsForTheCommit, and Give has no say in it.
+func TestRetireOfACommittedBlockWaitsForTheCommit(t *testing.T) {
+	r := reamed(t, 1, 100)
+	b := r.mustAlloc()
+	r.commit(1)
+	if err := r.set.Retire(b); err != nil {
+		t.Fatal(err)
+	}
+	delete(r.live, b)
+	r.later[b] = true
+	var ae *AddrError
+	if err := r.set.Give(b); !errors.As(err, &ae) {
+		t.Errorf("Give = %v", err)
+	}
+	r.check()
+	r.commit(2)
+	r.check()
+}
+
+func TestNeedsSealAfterBadHeaders(t *testing.T) {
+	r := reamed(t, 2, 100)
+	if r.load(r.disk, r.now).NeedsSeal() {
+		t.Error("NeedsSeal on a good disk")
+	}
+	for i := range blkfmt.Addr(2) {
+		r.set = r.load(flip(r.disk, r.now.refs[1].Addr+i*blk, 99), r.now)
+		if !r.set.NeedsSeal() {
+			t.Errorf("not NeedsSeal where copy %d of a header is bad", i)
+		}
+		r.commit(r.now.qgen + 1)
+		if r.set.NeedsSeal() {
+			t.Error("NeedsSeal after a commit")
+		}
+	}
+}
+
+func TestFirstLogBeginsInTheLowestBlock(t *testing.T) {
+	r := newRig(t, 3, 100)
+	lowest := r.set.arenas[1].base + blk
+	if b, err := r.alloc(0, true); err != nil || b != lowest {
+		t.Errorf("the first block of a file is %v, %v; want %v", b, err, lowest)
+	}
+	if b := r.mustAlloc(); b != r.set.arenas[0].end-blk {
+		t.Errorf("the first block of a tree is %v, want %v", b, r.set.arenas[0].end-blk)
+	}
+	r.commit(0)
+	for i, a := range r.set.arenas {
+		if a.first != a.base {
+			t.Errorf("the log of arena %d begins at %v, want %v", i, a.first, a.base)
+		}
+	}
+	r.check()
 	r.checkLoad(r.disk, r.now)
 }
 

@@ -92,7 +92,7 @@ func (a *arena) rebuild(used *blockSet) {
 	a.born, a.died, a.young, a.later, a.limbo = blockSet{}, blockSet{}, blockSet{}, blockSet{}, blockSet{}
 	a.streams = streams{}
 	a.tail = blkfmt.NoAddr
-	a.suspect = ""
+	a.suspect, a.rebuilt = "", true
 }
 
 // blocks yields each block of the ranges in seq.

@@ -177,5 +177,5 @@ func (a *arena) release() {
 		a.free.insert(b, n)
 	}
 	a.limbo = blockSet{}
-	a.headBad, a.footBad, a.hdr = false, false, nil
+	a.rebuilt, a.headBad, a.footBad, a.hdr = false, false, false, nil
 }

@@ -29,8 +29,9 @@ const Meta = ^uint64(0)
 // turn is the number of allocations after which the choice of arenas moves on.
 const turn = 2048
 
-// Format returns the arenas of a new device, everything in them free. The first Seal writes their
-// logs; its qgen may be 0. It fails if g is no geometry of blkfmt.ReamGeometry's kind.
+// Format returns the arenas of a new device, everything in them free but for the lowest block of each,
+// where its log will begin. The first Seal writes the logs; its qgen may be 0. It fails if g is no
+// geometry of blkfmt.ReamGeometry's kind.
 func Format(g blkfmt.Geometry, hash blkfmt.Hasher) (*Set, error) {
 	if g.Count < 1 || g.Count > blkfmt.MaxArenas {
 		return nil, fmt.Errorf("arena: %d arenas, must be 1 to %d", g.Count, blkfmt.MaxArenas)
@@ -43,8 +44,8 @@ func Format(g blkfmt.Geometry, hash blkfmt.Hasher) (*Set, error) {
 	return s, nil
 }
 
-// Extend adds g.Count new arenas behind those there are, everything in them free. They are part of
-// the device after the next Seal and its commit. It is for a device that nobody else uses yet: no
+// Extend adds g.Count new arenas, as Format makes them, behind those there are. They are part of the
+// device after the next Seal and its commit. It is for a device that nobody else uses yet: no
 // other method may run at the same time.
 func (s *Set) Extend(g blkfmt.Geometry) error {
 	end := blkfmt.Addr(blkfmt.BlkSize)
@@ -177,11 +178,11 @@ func (s *Set) Give(b blkfmt.Addr) error {
 }
 
 // NeedsSeal tells whether there is something to write even if nothing changes: a header whose
-// other copy had to stand in for it.
+// other copy had to stand in for it, or a log that was not to be believed and has been rebuilt.
 func (s *Set) NeedsSeal() bool {
 	for _, a := range s.arenas {
 		a.mu.Lock()
-		bad := a.headBad || a.footBad
+		bad := a.headBad || a.footBad || a.rebuilt
 		a.mu.Unlock()
 		if bad {
 			return true

@@ -22,8 +22,15 @@ func TestConcurrentUse(t *testing.T) {
 	for w := range workers {
 		rnd := rand.New(rand.NewPCG(rnd.Uint64(), uint64(w)))
 		wg.Go(func() {
-			var mine []blkfmt.Addr
-			defer func() { held[w] = mine }()
+			var mine, retired []blkfmt.Addr
+			defer func() {
+				held[w] = mine
+				for _, b := range retired {
+					if err := r.set.Give(b); err != nil {
+						t.Error(err)
+					}
+				}
+			}()
 			for range steps {
 				if rnd.IntN(5) < 3 {
 					gate.RLock()
@@ -46,12 +53,21 @@ func TestConcurrentUse(t *testing.T) {
 					// Nobody but us can make it old, and Seal cannot come between here.
 					gate.RLock()
 					var err error
-					if r.set.Fresh(b) {
+					switch fresh := r.set.Fresh(b); {
+					case fresh && rnd.IntN(2) == 0:
 						err = r.set.Free(b)
-					} else {
+					case fresh:
+						if err = r.set.Retire(b); err == nil {
+							retired = append(retired, b)
+						}
+					default:
 						err = r.set.FreeLater(b)
 					}
 					gate.RUnlock()
+					if len(retired) > 10 && err == nil {
+						err = r.set.Give(retired[0]) // at any time
+						retired = retired[1:]
+					}
 					if err != nil {
 						t.Error(err)
 					}
