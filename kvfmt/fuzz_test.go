@@ -78,6 +78,24 @@ func FuzzValue(f *testing.F) {
 	})
 }
 
+// FuzzClear decodes the records of files to be cleared.
+func FuzzClear(f *testing.F) {
+	c := kvfmt.Clear{Qid: 0xfeedbeef, Gen: 7, From: 0x4000, To: 0x8000}
+	f.Add(c.AppendKey(nil), c.AppendValue(nil))
+	f.Fuzz(func(t *testing.T, key, val []byte) {
+		c, err := kvfmt.GetClear(key, val)
+		if err != nil {
+			if !errors.Is(err, kvfmt.ErrKey) && !errors.Is(err, kvfmt.ErrValue) {
+				t.Errorf("error %v", err)
+			}
+			return
+		}
+		if !kvfmt.IsClear(key) || !bytes.Equal(c.AppendKey(nil), key) || !bytes.Equal(c.AppendValue(nil), val) {
+			t.Errorf("%x = %x is written again as %x = %x", key, val, c.AppendKey(nil), c.AppendValue(nil))
+		}
+	})
+}
+
 // FuzzWstat applies bytes to a directory entry, which holds the same field values afterwards, so
 // that the payload can be written again from it.
 func FuzzWstat(f *testing.F) {

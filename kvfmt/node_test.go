@@ -139,8 +139,10 @@ func TestNodesTakeExactlyWhatFits(t *testing.T) {
 			n.AddVal(key(i), make([]byte, kvfmt.ChildSize))
 		}
 		mustPanic(t, "one entry more", func() { n.AddVal(key(i), make([]byte, kvfmt.ChildSize)) })
-		if tt.leaf { // fill the last byte
-			n.AddVal(key(i), make([]byte, tt.space-n.ValSize()-kvfmt.EntrySize(key(i), nil)))
+		if tt.leaf { // fill the last byte, and no more
+			last := make([]byte, tt.space-n.ValSize()-kvfmt.EntrySize(key(i), nil))
+			mustPanic(t, "one byte more", func() { n.AddVal(key(i), append(last[:len(last):len(last)], 0)) })
+			n.AddVal(key(i), last)
 			if n.ValSize() != tt.space || n.Fill() != tt.space {
 				t.Errorf("full leaf of %d bytes", n.ValSize())
 			}
@@ -159,7 +161,9 @@ func TestNodesTakeExactlyWhatFits(t *testing.T) {
 	}
 	mustPanic(t, "one message more", func() { n.InsertMsg(m) })
 	last := kvfmt.Msg{Op: kvfmt.Insert, Key: key(2), Val: []byte{}}
-	last.Val = make([]byte, blkfmt.BufSpc-n.BufSize()-last.Size())
+	last.Val = make([]byte, blkfmt.BufSpc-n.BufSize()-last.Size()+1)
+	mustPanic(t, "one byte more", func() { n.InsertMsg(last) })
+	last.Val = last.Val[1:]
 	n.InsertMsg(last)
 	if n.BufSize() != blkfmt.BufSpc {
 		t.Errorf("full buffer of %d bytes", n.BufSize())
@@ -312,6 +316,65 @@ func TestNodesWithABadFieldAreRefused(t *testing.T) {
 		if err := kvfmt.CheckNode(make([]byte, n)); !errors.Is(err, kvfmt.ErrNode) {
 			t.Errorf("%d bytes: error %v", n, err)
 		}
+	}
+}
+
+// Entries whose sizes add up, but that are longer or shorter than an entry may be.
+func TestNodesWithEntriesOfABadSizeAreRefused(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		leaf     bool
+		key, val int
+	}{
+		{"leaf, empty key", true, 0, 5}, {"leaf, long key", true, 257, 5}, {"leaf, long value", true, 1, 513},
+		{"pivot, empty key", false, 0, 26}, {"pivot, long key", false, 257, 26},
+		{"pivot, short pointer", false, 1, 25}, {"pivot, long pointer", false, 1, 27},
+	} {
+		n := newNode(tt.leaf)
+		n.AddVal(make([]byte, tt.key), make([]byte, tt.val))
+		if err := kvfmt.CheckNode(n); !errors.Is(err, kvfmt.ErrNode) {
+			t.Errorf("%s: error %v", tt.name, err)
+		}
+	}
+	for _, m := range []kvfmt.Msg{
+		{Op: kvfmt.Insert}, {Op: kvfmt.Insert, Key: make([]byte, 257)}, {Op: kvfmt.Insert, Key: []byte{1}, Val: make([]byte, 513)},
+	} {
+		n := smallPivot()
+		n.InsertMsg(m)
+		if err := kvfmt.CheckNode(n); !errors.Is(err, kvfmt.ErrNode) || !errors.Is(err, kvfmt.ErrMsg) {
+			t.Errorf("message with a key of %d and a payload of %d bytes: error %v", len(m.Key), len(m.Val), err)
+		}
+	}
+}
+
+// A good entry below the place where entries start would be written over by the next one added.
+func TestEntriesBelowTheHeapAreRefused(t *testing.T) {
+	be := binary.BigEndian
+	leaf := smallLeaf()
+	copy(leaf[6+1000:], leaf[blkfmt.BlkSize-8:])
+	be.PutUint16(leaf[6:], 1000)
+	pivot := smallPivot()
+	copy(pivot[8197+1000:], pivot[blkfmt.BlkSize-9:])
+	be.PutUint16(pivot[8197:], 1000)
+	for _, n := range []kvfmt.Node{leaf, pivot} {
+		if err := kvfmt.CheckNode(n); !errors.Is(err, kvfmt.ErrNode) {
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
+// Every slot of the table, which covers the whole half and more, is a good offset, and the bytes
+// there are a good message.
+func TestTableOverItsEntriesIsRefused(t *testing.T) {
+	n := newNode(false)
+	n.AddChild([]byte{1}, blkfmt.NoPtr, 0)
+	for i := 8197; i+1 < len(n); i += 2 {
+		n[i], n[i+1] = 1, 0
+	}
+	binary.BigEndian.PutUint16(n[6:], 0xffff)
+	binary.BigEndian.PutUint16(n[8:], blkfmt.BufSpc-256)
+	if err := kvfmt.CheckNode(n); !errors.Is(err, kvfmt.ErrNode) {
+		t.Errorf("error %v", err)
 	}
 }
 
