@@ -365,9 +365,11 @@ func (d *disk) repair(fills bool) {
 	copy(d.block(d.backup()), sb)
 }
 
+var background = context.Background()
+
 func (d *disk) check(t testing.TB) *Report {
 	t.Helper()
-	r, err := Run(context.Background(), d, d.size, Options{})
+	r, err := Run(background, d, d.size, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

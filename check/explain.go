@@ -14,10 +14,10 @@ import (
 
 // How much is looked for: a report is for reading.
 const (
-	maxPaths   = 8  // of a problem
-	maxOccurs  = 64 // wanted blocks remembered below one node
-	maxSnaps   = 64 // snapshots in which paths are looked for
-	maxClimb   = 4096
+	maxPaths   = 8    // of a problem
+	maxOccurs  = 64   // wanted blocks remembered below one node
+	maxSnaps   = 64   // snapshots in which paths are looked for
+	maxPath    = 4096 // bytes
 	maxNames   = 4096 // files for which names are looked for in one snapshot
 	unresolved = "(qid %d)"
 )
@@ -29,6 +29,7 @@ type fileRef struct {
 }
 
 // A qidRange is the files whose qids are in [lo, hi], or the entries of those that are directories.
+// If it is more than one qid, the files that have no data are left out.
 type qidRange struct {
 	lo, hi  uint64
 	entries bool
@@ -205,6 +206,7 @@ type named struct {
 	parent uint64
 	name   string
 	dir    bool
+	data   bool
 }
 
 // name adds the paths of the files of s in the ranges of m to the problems that m gives for them.
@@ -220,7 +222,7 @@ func (x *run) name(s *snapshot, m map[qidRange][]int) {
 		}
 		return a.hi < b.hi || a.hi == b.hi && !a.entries && b.entries
 	})
-	names := x.names(s, ranges)
+	names, dirs := x.names(s, ranges), map[uint64]*named{}
 	qids := make([]uint64, 0, len(names))
 	for q := range names {
 		qids = append(qids, q)
@@ -247,8 +249,8 @@ func (x *run) name(s *snapshot, m map[qidRange][]int) {
 				break
 			}
 			for _, n := range names[q] {
-				if n.dir || !r.entries {
-					add(x.pathOf(s, n, names))
+				if r.entries && n.dir || !r.entries && (r.lo == r.hi || n.data && !n.dir) {
+					add(x.pathOf(s, n, names, dirs))
 					found = true
 				}
 			}
@@ -264,8 +266,26 @@ func (x *run) name(s *snapshot, m map[qidRange][]int) {
 	}
 }
 
-// names returns the entries of the files in the ranges.
+// names returns the entries of the files in the ranges, which are sorted by lo.
 func (x *run) names(s *snapshot, ranges []qidRange) map[uint64][]named {
+	var one, data, dirs []qidRange // each disjoint and ascending
+	for _, r := range ranges {
+		l := &data
+		if r.entries {
+			l = &dirs
+		} else if r.lo == r.hi {
+			l = &one
+		}
+		if n := len(*l); n > 0 && r.lo <= (*l)[n-1].hi {
+			(*l)[n-1].hi = max((*l)[n-1].hi, r.hi)
+		} else {
+			*l = append(*l, r)
+		}
+	}
+	in := func(l []qidRange, qid uint64) bool {
+		i := sort.Search(len(l), func(i int) bool { return l[i].hi >= qid })
+		return i < len(l) && l[i].lo <= qid
+	}
 	names := map[uint64][]named{}
 	n := 0
 	x.seekCursor(&s.tree, []byte{kvfmt.Kent}).each(func(k, v []byte) bool {
@@ -277,50 +297,53 @@ func (x *run) names(s *snapshot, ranges []qidRange) map[uint64][]named {
 		if err != nil || err2 != nil {
 			return true
 		}
-		dir := d.Mode&dmdir != 0
-		for _, r := range ranges {
-			if r.lo <= d.Qid.Path && d.Qid.Path <= r.hi && (dir || !r.entries) {
-				names[d.Qid.Path] = append(names[d.Qid.Path], named{e.Pqid, e.Name, dir})
-				n++
-				break
-			}
+		q, dir := d.Qid.Path, d.Mode&dmdir != 0
+		if in(one, q) || dir && in(dirs, q) || !dir && d.Length > 0 && in(data, q) {
+			names[q] = append(names[q], named{e.Pqid, e.Name, dir, d.Length > 0})
+			n++
 		}
 		return n < maxNames
 	})
 	return names
 }
 
-// pathOf returns snapshot/path of n. A directory finds its own entry by its Kup record.
-func (x *run) pathOf(s *snapshot, n named, names map[uint64][]named) string {
-	var up []string
-	for range maxClimb {
-		if n.parent == kvfmt.RootPqid {
+// pathOf returns snapshot/path of n. A directory finds its own entry by its Kup record; dirs keeps
+// those found.
+func (x *run) pathOf(s *snapshot, n named, names map[uint64][]named, dirs map[uint64]*named) string {
+	path, size := []string{}, 0
+	way := map[uint64]bool{}
+	for n.parent != kvfmt.RootPqid {
+		path = append(path, n.name)
+		up, ok := dirs[n.parent]
+		if !ok {
+			up = x.dirEntry(s, n.parent)
+			if l := names[n.parent]; up == nil && len(l) > 0 && l[0].dir {
+				up = &l[0]
+			}
+			dirs[n.parent] = up
+		}
+		if size += len(n.name) + 1; up == nil || way[n.parent] || size > maxPath {
+			path = append(path, fmt.Sprintf(unresolved, n.parent))
 			break
 		}
-		up = append(up, n.name)
-		key := kvfmt.AppendUpKey(nil, n.parent)
-		found := false
-		x.seekCursor(&s.tree, key).each(func(k, v []byte) bool {
-			if kvfmt.Compare(k, key) == 0 {
-				e, err := kvfmt.GetEnt(v)
-				n, found = named{e.Pqid, e.Name, true}, err == nil
+		way[n.parent] = true
+		n = *up
+	}
+	path = append(path, s.name)
+	slices.Reverse(path)
+	return strings.Join(path, "/")
+}
+
+// dirEntry returns the entry of a directory, nil if it does not know it.
+func (x *run) dirEntry(s *snapshot, qid uint64) (n *named) {
+	key := kvfmt.AppendUpKey(nil, qid)
+	x.seekCursor(&s.tree, key).each(func(k, v []byte) bool {
+		if kvfmt.Compare(k, key) == 0 {
+			if e, err := kvfmt.GetEnt(v); err == nil {
+				n = &named{parent: e.Pqid, name: e.Name, dir: true}
 			}
-			return false
-		})
-		if !found {
-			if l := names[n.parent]; len(l) > 0 && l[0].dir {
-				n = l[0]
-				continue
-			}
-			up = append(up, fmt.Sprintf(unresolved, n.parent))
-			break
 		}
-	}
-	var b strings.Builder
-	b.WriteString(s.name)
-	for i := len(up) - 1; i >= 0; i-- {
-		b.WriteByte('/')
-		b.WriteString(up[i])
-	}
-	return b.String()
+		return false
+	})
+	return n
 }

@@ -319,8 +319,8 @@ func faults() []fault {
 		{name: "counts below zero", kind: BadMessage, sev: Error, edit: func(d *disk) {
 			d.addMsg(snapTree, kvfmt.Msg{Op: kvfmt.Relink, Key: snapKey(9), Val: append(snapKey(9)[1:], 0xfe, 0)})
 		}},
-		{name: "name with a slash", kind: BadName, sev: Note, path: "adm/", edit: func(d *disk) { d.setVal(1, entKey(qAdm, "a/b"), fileVal(50, 0)) }},
-		{name: "name that is not UTF-8", kind: BadName, sev: Note, path: "adm/", edit: func(d *disk) {
+		{name: "name with a slash", kind: BadName, sev: Note, path: "adm/a/b", edit: func(d *disk) { d.setVal(1, entKey(qAdm, "a/b"), fileVal(50, 0)) }},
+		{name: "name that is not UTF-8", kind: BadName, sev: Note, path: "adm/\xff", edit: func(d *disk) {
 			d.setVal(1, entKey(qAdm, "\xff"), fileVal(50, 0))
 		}},
 
@@ -328,7 +328,7 @@ func faults() []fault {
 		{name: "no root", kind: NoRoot, sev: Error, edit: func(d *disk) { d.delVal(0, rootKey) }, also: []Kind{UpMismatch}},
 		{name: "root is a file", kind: NoRoot, sev: Error, edit: func(d *disk) { d.setVal(0, rootKey, fileVal(qRoot, 0)) }, also: []Kind{UpMismatch}},
 		{name: "two entries, one file", kind: QidTwice, sev: Error, path: "adm/again", edit: func(d *disk) { d.setVal(1, entKey(qAdm, "again"), fileVal(qUsers, 41)) }},
-		{name: "qid of the future", kind: QidRange, sev: Error, path: "adm/", edit: func(d *disk) { d.setVal(1, entKey(qAdm, "x"), fileVal(100, 0)) }},
+		{name: "qid of the future", kind: QidRange, sev: Error, path: "adm/x", edit: func(d *disk) { d.setVal(1, entKey(qAdm, "x"), fileVal(100, 0)) }},
 		{name: "directory without a parent", kind: UpMismatch, sev: Error, path: "v1/dir", edit: func(d *disk) { d.delVal(3, upKey(qDir)) }},
 		{name: "directory with another parent", kind: UpMismatch, sev: Error, path: "fork/dir", edit: func(d *disk) {
 			d.edit(d.rootOf(9), func(e *nodeEdit) {

@@ -100,7 +100,7 @@ func (x *run) loadForest() {
 	for _, s := range f.snaps {
 		s.name = fmt.Sprintf("#%d", s.gen)
 		if len(s.labels) > 0 {
-			s.name = s.labels[0]
+			s.name = printable(s.labels[0])
 		}
 	}
 	x.checkLinks()
@@ -160,7 +160,7 @@ func (s *snapshot) title() string {
 	if len(s.labels) == 0 {
 		return fmt.Sprintf("snapshot %d", s.gen)
 	}
-	return fmt.Sprintf("snapshot %d (%.100s)", s.gen, s.labels[0])
+	return fmt.Sprintf("snapshot %d (%s)", s.gen, s.name)
 }
 
 // badMessage returns a cursor's onErr that reports.

@@ -261,11 +261,16 @@ func (x *run) checkPair(t *tree, p blkfmt.Bptr, k, v []byte) {
 
 // sayKey adds a problem about the key k in the node at a.
 func (x *run) sayKey(kind Kind, sev Severity, t *tree, a blkfmt.Addr, k []byte, format string, arg ...any) {
-	pr := Problem{Kind: kind, Severity: sev, Addr: a, Block: "node", Text: t.name + ": " + keyText(k) + ": " + fmt.Sprintf(format, arg...)}
+	x.sayFiles(kind, sev, t, a, k, keyRange(k), fmt.Sprintf(format, arg...))
+}
+
+// sayFiles is sayKey for a problem that concerns the files in r.
+func (x *run) sayFiles(kind Kind, sev Severity, t *tree, a blkfmt.Addr, k []byte, r qidRange, text string) {
+	p := Problem{Kind: kind, Severity: sev, Addr: a, Block: "node", Text: t.name + ": " + keyText(k) + ": " + text}
 	if !t.snap {
-		pr.refs = []fileRef{{t.gen, keyRange(k)}}
+		p.refs = []fileRef{{t.gen, r}}
 	}
-	x.problem(pr)
+	x.problem(p)
 }
 
 // checkData claims and reads the data block bp of key k.
@@ -299,26 +304,25 @@ func (x *run) checkDir(t *tree, p blkfmt.Bptr, k []byte, d kvfmt.Dir) {
 	if err != nil {
 		return
 	}
+	say := func(kind Kind, sev Severity, format string, arg ...any) {
+		x.sayFiles(kind, sev, t, p.Addr, k, qidRange{d.Qid.Path, d.Qid.Path, false}, fmt.Sprintf(format, arg...))
+	}
 	if d.Qid.Path >= x.super.NextQid {
-		x.sayKey(QidRange, Error, t, p.Addr, k, "qid %d, the next to be handed out is %d", d.Qid.Path, x.super.NextQid)
+		say(QidRange, Error, "qid %d, the next to be handed out is %d", d.Qid.Path, x.super.NextQid)
 	}
 	if d.Qid.Type&0x80 != 0 != (d.Mode&dmdir != 0) {
-		x.sayKey(ModeType, Error, t, p.Addr, k, "qid type %#x, mode %#o", d.Qid.Type, d.Mode)
+		say(ModeType, Error, "qid type %#x, mode %#o", d.Qid.Type, d.Mode)
 	}
 	if e.Pqid == kvfmt.RootPqid && e.Name == "" {
 		return
 	}
-	bad := ""
 	switch {
 	case e.Name == "" || e.Name == "." || e.Name == "..":
-		bad = "not a name"
+		say(BadName, Note, "not a name")
 	case !utf8.ValidString(e.Name):
-		bad = "not UTF-8"
+		say(BadName, Note, "not UTF-8")
 	case strings.ContainsFunc(e.Name, func(r rune) bool { return r < ' ' || r == 0x7f || r == '/' }):
-		bad = "holds a slash or a control character"
-	}
-	if bad != "" {
-		x.sayKey(BadName, Note, t, p.Addr, k, "%s", bad)
+		say(BadName, Note, "holds a slash or a control character")
 	}
 }
 

@@ -18,12 +18,12 @@ type maker struct {
 	next [2]blkfmt.Addr
 }
 
-func newMaker() *maker {
-	geo, err := blkfmt.ReamGeometry(blkfmt.MinDevice)
+func newMaker(size int64) *maker {
+	geo, err := blkfmt.ReamGeometry(size)
 	if err != nil {
 		panic(err)
 	}
-	m := &maker{disk: newDisk(blkfmt.MinDevice), geo: geo}
+	m := &maker{disk: newDisk(size), geo: geo}
 	for i := range m.next {
 		m.next[i] = geo.Header(i) + blkfmt.ArenaOverhead + blk // behind the log
 	}
@@ -161,7 +161,7 @@ const (
 //	└─ 3 v1 ── 5 main           5 has replaced a data block of 3
 //	   └────── 7 f1 ── 9 fork   7 is a fork of 3
 func sample() *disk {
-	m := newMaker()
+	m := newMaker(blkfmt.MinDevice)
 	empty := m.leaf(0, rootPairs(qRoot)...)
 	adm := m.leaf(0, append(rootPairs(qAdm), pair{entKey(qAdm, "users"), fileVal(qUsers, 41)}, pair{datKey(qUsers, 0), m.data('u', 0)})...)
 

@@ -3,7 +3,10 @@ package check
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"gefs9p/blkfmt"
 )
@@ -20,7 +23,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		b.WriteString(p.Text)
 		b.WriteByte('\n')
 		for _, path := range p.Paths {
-			fmt.Fprintf(&b, "\t%s\n", path)
+			fmt.Fprintf(&b, "\t%s\n", printable(path))
 		}
 		if p.MorePaths > 0 {
 			fmt.Fprintf(&b, "\tand %d more\n", p.MorePaths)
@@ -46,4 +49,12 @@ func (r *Report) WriteText(w io.Writer) error {
 	fmt.Fprintf(&b, "%d fatal, %d errors, %d leaks, %d notes\n", r.Found[Fatal], r.Found[Error], r.Found[Leak], r.Found[Note])
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// printable returns s, quoted if a terminal would not show it as it is.
+func printable(s string) string {
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return s
+	}
+	return strconv.Quote(s)
 }
