@@ -29,6 +29,8 @@ type Options struct {
 	Trust func(*ninep.Conn) bool
 	// Permissive lets every user attach with '%', which switches off permission checks.
 	Permissive bool
+	// Schedule makes automatic snapshots, as the configuration key retain says.
+	Schedule bool
 	// CommitEvery is the time after which a change is on the disk at the latest; 0 means 5 s.
 	CommitEvery time.Duration
 	Now         func() time.Time // the clock; nil means time.Now
@@ -120,6 +122,9 @@ func (fs *FS) start() {
 	}
 	fs.done.Go(fs.commitLoop)
 	fs.done.Go(fs.sweepLoop)
+	if fs.opt.Schedule {
+		fs.done.Go(fs.scheduleLoop)
+	}
 }
 
 // rebuild makes a census if an arena's log cannot be trusted.
