@@ -112,7 +112,8 @@ func (fs *FS) scheduleLoop() {
 }
 
 // runSchedules makes what is due at now, and removes what is no longer to be kept. What cannot be
-// done is logged and left for the next time.
+// done is logged and left for the next time. Labels that nobody has mounted get one only if they
+// changed since the last.
 func (fs *FS) runSchedules(s *scheduler, now time.Time) {
 	c, end := fs.Background()
 	defer end()
@@ -157,18 +158,18 @@ func (fs *FS) schedule(c *ninep.Ctx, label string, other Schedule) (Schedule, er
 // none yet. Time that goes back makes none due until it has come to the next period.
 func (fs *FS) runRetain(c *ninep.Ctx, s *scheduler, l snap.LabelInfo, r Retain, now time.Time) error {
 	prefix := l.Name + "@" + r.Tag + "."
-	var old []string
+	var old []snap.LabelInfo
 	for _, o := range fs.forest.Labels() {
 		if t, ok := strings.CutPrefix(o.Name, prefix); ok && !o.Mutable {
 			if _, err := time.Parse(stamp, t); err == nil {
-				old = append(old, o.Name)
+				old = append(old, o)
 			}
 		}
 	}
 	key := l.Name + "@" + r.Tag
 	last, known := s.last[key]
 	if !known && len(old) > 0 {
-		last, _ = time.Parse(stamp, old[len(old)-1][len(prefix):])
+		last, _ = time.Parse(stamp, old[len(old)-1].Name[len(prefix):])
 	}
 	period := func(t time.Time) int64 { return floorDiv(t.Unix(), int64(r.Period/time.Second)) }
 	due := period(now) != period(last)
@@ -180,13 +181,21 @@ func (fs *FS) runRetain(c *ninep.Ctx, s *scheduler, l snap.LabelInfo, r Retain, 
 		s.last[key] = last
 	}
 
+	if !l.Open {
+		// Nobody writes to it now. Had anybody since the last one, it would have moved on from
+		// the snapshot that one names.
+		if n := len(old); n > 0 && old[n-1].Gen == l.Gen || n == 0 && l.Name == snap.Adm {
+			due = false
+		}
+	}
+
 	keep := r.Count
 	if due && keep > 0 {
 		keep--
 	}
 	if r.Count > 0 && len(old) > keep {
-		for _, name := range old[:len(old)-keep] {
-			if err := fs.DeleteLabel(c, name); err != nil && !errors.Is(err, snap.ErrMounted) {
+		for _, o := range old[:len(old)-keep] {
+			if err := fs.DeleteLabel(c, o.Name); err != nil && !errors.Is(err, snap.ErrMounted) {
 				return err
 			}
 		}
