@@ -44,8 +44,8 @@ type Sealed struct {
 //
 // A block that was handed out before Seal counts as used in the state being committed. If nothing
 // there points at it, a crash loses it, harmlessly: so data blocks are prepared under a lock that
-// excludes Seal until something points at them, and blocks that wait in limbo for their readers are
-// given to FreeLater before.
+// excludes Seal until something points at them, and what trees drop is retired when they drop it,
+// not when its last reader has left.
 //
 // qgen must be higher than that of the last Seal or Load, and the last Sealed must have been released.
 // Seal fails with ErrSuspect, or with ErrFull if a log has no room in its arena, and has changed

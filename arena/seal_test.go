@@ -371,6 +371,20 @@ func TestCopiesOfHeadersAreHealedFirst(t *testing.T) {
 	}
 }
 
+// TestLogsStayShort: what replay has to read is bounded, however many commits there are.
+func TestLogsStayShort(t *testing.T) {
+	r := reamed(t, 1, 3000)
+	for q := range int64(100) {
+		r.mustAlloc()
+		r.commit(q + 1)
+		if n := r.set.Stat()[0].Log; n > logGrowth*1+logSlack {
+			t.Fatalf("commit %d leaves a log of %d blocks", q+1, n)
+		}
+	}
+	r.checkLoad(r.disk, r.now)
+	r.check()
+}
+
 func TestShortLivedBlocksCostNoLog(t *testing.T) {
 	r := reamed(t, 1, 3000)
 	r.mustAlloc()
