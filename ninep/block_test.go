@@ -31,7 +31,7 @@ func TestThousandPipelinedReadsAreAnsweredInOrder(t *testing.T) {
 }
 
 func TestBlockedRequestStopsNoOther(t *testing.T) {
-	g := newGate()
+	g := newGate(t)
 	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 		fs.Hook = on("read", func(c *ninep.Ctx, name string) error {
 			if name == "a" {
@@ -76,7 +76,7 @@ func TestBlockedRequestStopsNoOther(t *testing.T) {
 // meanwhile.
 func TestBlockedRequestsKeepTheirFramesAndReplies(t *testing.T) {
 	const n = 20
-	g := newGate()
+	g := newGate(t)
 	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 		for i := range n {
 			fs.Put(fmt.Sprintf("f%d", i), nil)
@@ -130,7 +130,7 @@ func TestBlockedRequestsKeepTheirFramesAndReplies(t *testing.T) {
 
 // A request that wakes up must not need a seat: all may be taken by requests that wait for it.
 func TestWakingUpNeedsNoSeat(t *testing.T) {
-	g := newGate()
+	g := newGate(t)
 	woken := make(chan struct{})
 	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 		s.Limits.Workers = 1
@@ -159,7 +159,7 @@ func TestWakingUpNeedsNoSeat(t *testing.T) {
 }
 
 func TestClunkWaitsForTheFilesLastRequest(t *testing.T) {
-	g := newGate()
+	g := newGate(t)
 	clunked := make(chan struct{})
 	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 		fs.Hook = func(c *ninep.Ctx, op, name string) error {
@@ -196,7 +196,7 @@ func TestClunkWaitsForTheFilesLastRequest(t *testing.T) {
 // A walk to itself that blocks may find its fid gone, or taken again, when it is done.
 func TestWalkToItselfFindsItsFidGone(t *testing.T) {
 	for _, again := range []bool{false, true} {
-		g := newGate()
+		g := newGate(t)
 		r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 			fs.Hook = on("walk", func(c *ninep.Ctx, name string) error {
 				if name == "dir" {
@@ -225,7 +225,7 @@ func TestWalkToItselfFindsItsFidGone(t *testing.T) {
 
 // Two walks to the same newfid: the second that ends loses.
 func TestNewfidIsTakenByWhoComesFirst(t *testing.T) {
-	g := newGate()
+	g := newGate(t)
 	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 		fs.Hook = on("walk", func(c *ninep.Ctx, name string) error {
 			if name == "dir" {
@@ -330,7 +330,7 @@ func TestWorkersAreEnteredForHandlersAndNothingElse(t *testing.T) {
 	var woken atomic.Bool // then one request's write and another's handler may be at the same time
 	fs := ninetest.New()
 	fs.Put("hello", []byte("hello"))
-	g := newGate()
+	g := newGate(t)
 	fs.Hook = func(c *ninep.Ctx, op, name string) error {
 		w := c.Worker.(*seat)
 		if !w.entered.Load() {

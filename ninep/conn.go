@@ -33,6 +33,7 @@ type Conn struct {
 	fids    map[uint32]*fid     //
 	tags    map[uint16]*request // blocked requests, and Tflushes that will be answered after one
 	blocked int                 // blocked requests
+	held    int                 // bytes of their buffers
 	refs    int                 // blocked requests, and 1 for the leader
 	inline  *request            // the leader's request, if it has asked for its Cancelled channel
 	authed  bool                // an attach with an afid has succeeded

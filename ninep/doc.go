@@ -24,6 +24,17 @@
 // Only requests that blocked can be outstanding while another message is read. They alone are in
 // the tag table, and they alone can be flushed.
 //
+// # What ends a connection, and what does not
+//
+// A frame that is not exactly a T-message of 9P2000, anything before Tversion, and a tag that an
+// outstanding request has (an Rerror would be taken for that one's answer) end the connection, and
+// nothing else. The replies to what came before are sent. Forgiven, with an Rerror, is damage inside
+// a single field that Unix clients cause without malice: a file name that is not UTF-8, a stat record
+// that is none; and a Tversion with too small an msize, after which there is no session.
+//
+// When the client closes its sending side, or hangs up, its requests are cancelled, but one that
+// completes is still answered.
+//
 // # Ownership
 //
 // Every File and AuthFile that the FS returned is clunked exactly once, by its last user: after

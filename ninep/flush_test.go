@@ -13,7 +13,7 @@ import (
 // readGate makes a session in which reads of fid 1 wait at a gate, giving up when cancelled unless
 // stubborn.
 func readGate(t testing.TB, stubborn bool) (*rig, *ninetest.Peer, *gate) {
-	g := newGate()
+	g := newGate(t)
 	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 		fs.Hook = on("read", func(c *ninep.Ctx, name string) error {
 			if stubborn {
@@ -60,7 +60,7 @@ func TestFlushedRequestThatCompletesIsAnsweredFirst(t *testing.T) {
 
 // One that was flushed and fails for another reason than the flush is answered with that.
 func TestFlushedRequestThatFailsIsAnswered(t *testing.T) {
-	g := newGate()
+	g := newGate(t)
 	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 		fs.Hook = on("stat", func(c *ninep.Ctx, name string) error {
 			g.waitStubborn(c, name)
@@ -116,7 +116,7 @@ func TestTagOfAnOutstandingRequestEndsTheConnection(t *testing.T) {
 
 func TestCancelledIsClosedBeforeAndAfterAsking(t *testing.T) {
 	asked := make(chan bool)
-	g := newGate()
+	g := newGate(t)
 	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 		fs.Hook = on("read", func(c *ninep.Ctx, name string) error {
 			if <-asked {

@@ -239,9 +239,10 @@ func (c *Conn) one(r *request, frame []byte) error {
 // Rerror would be taken for the answer to the first request, so the connection ends.
 // A Tflush is not kept waiting for what it may have come to end.
 func (c *Conn) admit(r *request) error {
-	lim := c.s.Limits.Outstanding
+	lim := &c.s.Limits
 	full := func() bool {
-		return !c.dead && (c.blocked >= lim && r.fc.Type != Tflush || len(c.tags) >= 8*lim)
+		more := c.blocked < lim.Outstanding && c.held < lim.Held || r.fc.Type == Tflush
+		return !c.dead && (!more || len(c.tags) >= 8*lim.Outstanding)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,8 +8,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,7 +35,7 @@ func TestHangupInMidFrame(t *testing.T) {
 }
 
 func TestHangupCancelsAndClunksAfterTheLastRequest(t *testing.T) {
-	g := newGate()
+	g := newGate(t)
 	clunks := make(chan string, 10)
 	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 		fs.Hook = func(c *ninep.Ctx, op, name string) error {
@@ -71,7 +73,7 @@ func TestHangupCancelsAndClunksAfterTheLastRequest(t *testing.T) {
 
 // A client that closes only its sending side still gets the answers to what it has sent.
 func TestHalfClosedConnectionIsAnswered(t *testing.T) {
-	g := newGate()
+	g := newGate(t)
 	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 		fs.Hook = on("read", func(c *ninep.Ctx, name string) error { return g.waitStubborn(c, name) })
 	})
@@ -90,7 +92,7 @@ func TestHalfClosedConnectionIsAnswered(t *testing.T) {
 func TestShutdownLetsRequestsFinish(t *testing.T) {
 	for _, kind := range []string{"tcp", "no deadlines"} {
 		t.Run(kind, func(t *testing.T) {
-			g := newGate()
+			g := newGate(t)
 			r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 				fs.Hook = on("read", func(c *ninep.Ctx, name string) error { return g.wait(c, name) })
 			})
@@ -139,7 +141,7 @@ func (nopConn) Write(p []byte) (int, error) { return len(p), nil }
 func (nopConn) Close() error                { return nil }
 
 func TestShutdownOutOfPatienceCancelsAndStillWaits(t *testing.T) {
-	g := newGate()
+	g := newGate(t)
 	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 		fs.Hook = func(c *ninep.Ctx, op, name string) error {
 			switch op {
@@ -215,6 +217,44 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	if err := s.Serve(ctx, l); !errors.Is(err, ninep.ErrClosed) {
 		t.Errorf("Serve after Shutdown: %v", err)
 	}
+}
+
+// fickle is a listener that is out of descriptors now and then, and in the end broken.
+type fickle struct {
+	net.Listener
+	errs chan error
+}
+
+func (l fickle) Accept() (net.Conn, error) {
+	select {
+	case err := <-l.errs:
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: err}
+	default:
+		return l.Listener.Accept()
+	}
+}
+
+func TestAcceptIsTriedAgainAfterWhatMayPass(t *testing.T) {
+	fs := ninetest.New()
+	s := &ninep.Server{FS: fs}
+	defer s.Shutdown(context.Background())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	errs := make(chan error, 3)
+	errs <- syscall.EMFILE
+	errs <- os.NewSyscallError("accept4", syscall.ECONNABORTED)
+	served := make(chan error)
+	go func() { served <- s.Serve(context.Background(), fickle{l, errs}) }()
+	r := &rig{t, fs, s, l.Addr()}
+	p := r.session()
+	errs <- syscall.EBADF
+	r.dial() // ends the Accept under way
+	if err := <-served; !errors.Is(err, syscall.EBADF) {
+		t.Errorf("Serve: %v", err)
+	}
+	p.WantHangup()
 }
 
 func TestServeConnSaysWhyItHungUp(t *testing.T) {

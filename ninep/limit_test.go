@@ -76,7 +76,7 @@ func TestFidsBeyondTheLimitAreRefused(t *testing.T) {
 }
 
 func TestOutstandingRequestsBeyondTheLimitWait(t *testing.T) {
-	g := newGate()
+	g := newGate(t)
 	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 		s.Limits.Outstanding = 4
 		fs.Hook = on("read", func(c *ninep.Ctx, name string) error { return g.wait(c, name) })
@@ -114,9 +114,59 @@ func TestOutstandingRequestsBeyondTheLimitWait(t *testing.T) {
 	}
 }
 
+// What blocked requests hold counts, not only how many there are.
+func TestBuffersHeldBeyondTheLimitWait(t *testing.T) {
+	g := newGate(t)
+	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
+		s.Limits.Held = 200 << 10
+		fs.Hook = func(c *ninep.Ctx, op, name string) error {
+			if op == "read" || op == "write" {
+				return g.waitStubborn(c, name)
+			}
+			return nil
+		}
+	})
+	for _, big := range []proto.FCall{
+		&proto.TRead{Fid: 1, Count: 60 << 10},
+		&proto.TWrite{Fid: 1, Data: make([]byte, 60<<10)},
+	} {
+		p := r.session()
+		p.Walk(0, 1, "hello")
+		p.Open(1, ninep.ORDWR)
+		go func() { // the last may not fit into the kernel's buffers
+			frame := ninetest.Frames(t, big)
+			for i := range 5 {
+				frame[5] = byte(i)
+				p.Conn.Write(frame)
+			}
+		}()
+		g.entered(t, 2)
+		time.Sleep(20 * time.Millisecond)
+		n := 2 + len(g.in)
+		if n > 4 {
+			t.Errorf("%d requests that hold 64 KiB each", n)
+		}
+		g.entered(t, n-2)
+		for range n {
+			g.open <- struct{}{}
+		}
+		for i := n; i < 5; i++ {
+			g.entered(t, 1)
+			g.open <- struct{}{}
+		}
+		got := map[uint16]bool{}
+		for range 5 {
+			got[p.Recv().Tag] = true
+		}
+		if len(got) != 5 {
+			t.Errorf("replies %v", got)
+		}
+	}
+}
+
 // A flood of Tflushes for one request takes no more memory than a few hundred tags.
 func TestFlushesWaitTooWhenThereAreTooMany(t *testing.T) {
-	g := newGate()
+	g := newGate(t)
 	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 		s.Limits.Outstanding = 2 // and so 16 tags
 		fs.Hook = on("read", func(c *ninep.Ctx, name string) error { return g.waitStubborn(c, name) })
@@ -143,12 +193,12 @@ func TestFlushesWaitTooWhenThereAreTooMany(t *testing.T) {
 func TestStartedFrameMustComplete(t *testing.T) {
 	for _, kind := range []string{"tcp", "no deadlines"} {
 		t.Run(kind, func(t *testing.T) {
-			r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) { s.Limits.FrameTime = 100 * time.Millisecond })
+			r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) { s.Limits.FrameTime = 300 * time.Millisecond })
 			p := r.dialKind(kind)
 			p.Version(64 << 10)
 			p.Attach(0, "glenda")
 			// Idle for longer than a frame may take.
-			p.WantQuiet(200 * time.Millisecond)
+			p.WantQuiet(400 * time.Millisecond)
 			p.RPC(&proto.TStat{})
 			// Two halves, in time.
 			b := ninetest.Frames(t, &proto.TStat{Header: tag(1)}, &proto.TStat{Header: tag(2)})
@@ -170,7 +220,7 @@ func TestStartedFrameMustComplete(t *testing.T) {
 					t.Fatal("the frame may take for ever")
 				}
 			}
-			if d := time.Since(start); d < 90*time.Millisecond {
+			if d := time.Since(start); d < 250*time.Millisecond {
 				t.Errorf("hung up after %v", d)
 			}
 		})
@@ -180,12 +230,12 @@ func TestStartedFrameMustComplete(t *testing.T) {
 func TestIdleConnectionsEndOnlyIfAskedFor(t *testing.T) {
 	for _, kind := range []string{"tcp", "no deadlines"} {
 		t.Run(kind, func(t *testing.T) {
-			r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) { s.Limits.IdleTime = 150 * time.Millisecond })
+			r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) { s.Limits.IdleTime = 400 * time.Millisecond })
 			p := r.dialKind(kind)
 			p.Version(8192)
 			p.Attach(0, "glenda")
 			for range 4 {
-				time.Sleep(60 * time.Millisecond)
+				time.Sleep(150 * time.Millisecond)
 				p.RPC(&proto.TStat{})
 			}
 			p.WantHangup()
@@ -217,7 +267,7 @@ func TestClientThatNeverReadsCostsOnlyItself(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 				fs.Put("big", bytes.Repeat([]byte("x"), 60<<10))
-				s.Limits.WriteTime = 300 * time.Millisecond
+				s.Limits.WriteTime = time.Second
 				s.Limits.Workers = 1
 			})
 			bad := r.dialKind(kind)
@@ -236,15 +286,14 @@ func TestClientThatNeverReadsCostsOnlyItself(t *testing.T) {
 				}
 			}()
 			good := r.session()
-			for {
-				start := time.Now()
+			for n := 0; ; n++ {
 				good.RPC(&proto.TStat{})
-				if d := time.Since(start); d > 250*time.Millisecond {
-					t.Errorf("others waited for %v", d)
-				}
 				select {
 				case err := <-sent:
-					t.Logf("the other's write failed: %v", err)
+					t.Logf("%d answers, then the other's write failed: %v", n, err)
+					if n < 5 {
+						t.Errorf("only %d answers in the meantime", n)
+					}
 					return
 				case <-time.After(10 * time.Millisecond):
 				}
@@ -257,7 +306,7 @@ func TestClientThatNeverReadsCostsOnlyItself(t *testing.T) {
 func TestSlowReaderIsServed(t *testing.T) {
 	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 		fs.Put("big", bytes.Repeat([]byte("x"), 60<<10))
-		s.Limits.WriteTime = 200 * time.Millisecond
+		s.Limits.WriteTime = 700 * time.Millisecond
 	})
 	p := r.dial()
 	p.Version(64 << 10)
@@ -271,7 +320,7 @@ func TestSlowReaderIsServed(t *testing.T) {
 	}()
 	start := time.Now()
 	for i := range 400 {
-		if time.Since(start) < time.Second {
+		if time.Since(start) < 1500*time.Millisecond {
 			time.Sleep(20 * time.Millisecond)
 		}
 		if f := p.Want(ninep.Rread, uint16(i)); len(f.Rread.Data) != 60<<10 {
@@ -282,11 +331,12 @@ func TestSlowReaderIsServed(t *testing.T) {
 
 // Replies of blocked requests for a client that does not read wait, and end with it.
 func TestRepliesOfBlockedRequestsAreBounded(t *testing.T) {
-	g := newGate()
+	g := newGate(t)
 	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
 		fs.Put("big", bytes.Repeat([]byte("x"), 1<<20))
 		s.Limits.WriteTime = 200 * time.Millisecond
 		s.Limits.Output = 64 << 10
+		s.Limits.Held = 1 << 30
 		fs.Hook = on("read", func(c *ninep.Ctx, name string) error { return g.waitStubborn(c, name) })
 	})
 	p := r.dial()
@@ -349,7 +399,7 @@ func TestIdleFidIsSmall(t *testing.T) {
 	p := ninetest.NewPeer(t, client)
 	p.Version(8192)
 	p.Attach(0, "glenda")
-	const n = 20000
+	const n = 5000
 	before := heap()
 	for i := uint32(0); i < n; i += 100 {
 		var b []byte

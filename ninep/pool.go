@@ -79,6 +79,14 @@ func (p *pool) close() {
 // A buffer is memory for frames. b's length is what is filled.
 type buffer struct{ b []byte }
 
+// size is how many bytes b takes, 0 if it is nil.
+func (b *buffer) size() int {
+	if b == nil {
+		return 0
+	}
+	return cap(b.b)
+}
+
 const (
 	minBufShift = 12 // the smallest buffer is 4 KiB
 	bufClasses  = 10 // the largest that is kept is 2 MiB

@@ -64,7 +64,7 @@ func TestManyClientsDoAnything(t *testing.T) {
 		seed := rnd.Uint64()
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(seed, 2))
-			for range 10 {
+			for range 5 {
 				randomClient(t, r, rnd)
 			}
 		})

@@ -16,6 +16,7 @@ type request struct {
 	frame   *buffer // of a blocked Twrite: what holds its data
 	own     *buffer // of a blocked request: where its reply goes, after at bytes that are not its
 	at      int     // where an Rread starts
+	held    int     // bytes of frame and own when it blocked
 
 	// Guarded by Conn.mu.
 	flushers []uint16 // Tflushes to be answered after this, in their order
@@ -98,6 +99,8 @@ func (r *request) block() {
 	c.mu.Lock()
 	c.refs++
 	c.blocked++
+	r.held = r.frame.size() + r.own.size()
+	c.held += r.held
 	c.tags[r.fc.Tag] = r
 	c.outstanding.Store(int32(len(c.tags)))
 	if c.inline == r {
@@ -127,10 +130,12 @@ func (r *request) finish() {
 	c.send(reply, r)
 	c.s.bufs.put(r.own)
 	r.own = nil
+	held := r.held
 	c.s.freeRequest(r)
 
 	c.mu.Lock()
 	c.blocked--
+	c.held -= held
 	c.fewer.Broadcast()
 	c.mu.Unlock()
 	c.release()

@@ -22,6 +22,7 @@ type Limits struct {
 	Conns       int // connections, default 1024; more are told so and closed
 	Fids        int // fids of one connection, default 131072; more get ErrTooManyFids
 	Outstanding int // blocked requests of one connection, default 64; then it is read no further
+	Held        int // bytes of buffers that they hold, one more may go over it, default 8 MiB; then the same
 	Output      int // bytes of replies waiting for one connection's client to read, default 1 MiB
 
 	// FrameTime is how long a frame may take from its first byte to its last, default 1 minute.
@@ -45,6 +46,7 @@ func (l *Limits) setDefaults() {
 	def(&l.Conns, 1024)
 	def(&l.Fids, 1<<17)
 	def(&l.Outstanding, 64)
+	def(&l.Held, 8<<20)
 	def(&l.Output, 1<<20)
 	if l.FrameTime <= 0 {
 		l.FrameTime = time.Minute

@@ -87,14 +87,16 @@ func (r *rig) session() *ninetest.Peer {
 	return p
 }
 
-// A gate stops handlers. Those that come tell in; they go on when open is closed, or give up when
-// they are cancelled if they are of the patient kind that watches.
+// A gate stops handlers. Those that come tell in; they go on when open is closed.
 type gate struct {
 	in   chan string
 	open chan struct{}
+	over <-chan struct{} // the test has ended, maybe without opening
 }
 
-func newGate() *gate { return &gate{make(chan string, 1000), make(chan struct{})} }
+func newGate(t testing.TB) *gate {
+	return &gate{make(chan string, 1000), make(chan struct{}), t.Context().Done()}
+}
 
 // wait blocks the request until the gate is open or the request cancelled.
 func (g *gate) wait(c *ninep.Ctx, what string) error {
@@ -112,7 +114,10 @@ func (g *gate) wait(c *ninep.Ctx, what string) error {
 func (g *gate) waitStubborn(c *ninep.Ctx, what string) error {
 	c.Block()
 	g.in <- what
-	<-g.open
+	select {
+	case <-g.open:
+	case <-g.over:
+	}
 	return nil
 }
 
