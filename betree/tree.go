@@ -100,6 +100,18 @@ func (t *Tree) Clone(f Freer) *Tree {
 	return &Tree{st: t.st, freer: f, ptr: t.ptr, blk: t.blk, ht: t.ht}
 }
 
+// Reset makes the tree the one with that root and height; nothing is freed. Readers that have begun
+// finish on the old root. The caller has the mutation lock.
+func (t *Tree) Reset(root blkfmt.Bptr, ht int) {
+	t.mu.Lock()
+	old := t.blk
+	t.ptr, t.ht, t.blk = root, ht, nil
+	t.mu.Unlock()
+	if old != nil {
+		t.st.Drop(old)
+	}
+}
+
 // Close gives back the tree's reference on its root. The blocks stay as they are. The caller has
 // the mutation lock, and nobody uses the tree afterwards; whoever is still reading it may finish.
 func (t *Tree) Close() {
@@ -132,7 +144,7 @@ func (t *Tree) acquire(g *epoch.Guard) (Block, int, error) {
 	t.mu.Lock()
 	// Somebody else may have been faster, and may even have changed the root since. What we read
 	// is the root as it was when we came.
-	if t.blk == nil {
+	if t.blk == nil && t.ptr == bp {
 		b.Hold()
 		t.blk = b
 	}

@@ -54,6 +54,9 @@ func (fs *FS) mount(c *ninep.Ctx, name string) (*Mount, error) {
 	return m, nil
 }
 
+// mutable reports whether anything in the snapshot can be changed.
+func (m *Mount) mutable() bool { return m.tree.Mutable() && m.fs.st.CanWrite() }
+
 // hold takes one more reference on m; the caller has one.
 func (m *Mount) hold() {
 	m.fs.mountMu.Lock()
@@ -139,7 +142,7 @@ func (m *Mount) dent(g *epoch.Guard, pqid uint64, name string, d kvfmt.Dir, vers
 
 // put drops a reference; dentMu is held.
 func (m *Mount) put(de *Dent) {
-	if de.refs--; de.refs == 0 {
+	if de.refs--; de.refs == 0 && m.dents[de.qid] == de {
 		delete(m.dents, de.qid)
 	}
 }

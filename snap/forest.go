@@ -24,6 +24,9 @@ var (
 	ErrMounted  = errors.New("snap is mounted")
 	ErrReserved = errors.New("name is reserved")
 	ErrName     = errors.New("bad snapshot name")
+
+	ErrNotMutable = errors.New("does not change")
+	ErrSame       = errors.New("name the same snapshot")
 )
 
 // Names that ream makes, and the name under which all snapshots are shown as directories.

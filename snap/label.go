@@ -55,16 +55,8 @@ func (f *Forest) Label(old, name string, mutable bool) error {
 		f.changed = true
 		return nil
 	}
-	n := &snapshot{
-		rec: kvfmt.Tree{
-			Nlbl: 1, Ht: s.rec.Ht, Gen: f.newGen(),
-			Pred: s.rec.Gen, Succ: blkfmt.NoGen, Base: s.rec.Gen, Root: s.rec.Root,
-		},
-		children: make(map[blkfmt.Gen]*snapshot),
-		lists:    make(map[blkfmt.Gen]*deadlist),
-	}
 	succ := s.rec.Succ
-	f.derive(s, n)
+	n := f.child(s, s.rec.Gen)
 	if succ != blkfmt.NoGen {
 		s.rec.Succ = succ // the line goes on where it went
 	}

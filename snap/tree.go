@@ -94,16 +94,8 @@ func (t *Tree) Prepare() blkfmt.Gen {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	t.settle()
-	n := &snapshot{
-		rec: kvfmt.Tree{
-			Nlbl: 1, Ht: o.rec.Ht, Gen: f.newGen(),
-			Pred: o.rec.Gen, Succ: blkfmt.NoGen, Base: o.rec.Base, Root: o.rec.Root,
-		},
-		children: make(map[blkfmt.Gen]*snapshot),
-		lists:    make(map[blkfmt.Gen]*deadlist),
-	}
+	n := f.child(o, o.rec.Base)
 	o.rec.Nlbl--
-	f.derive(o, n)
 	l := f.labels[t.name]
 	l.val.Gen, l.changed = n.rec.Gen, true
 	t.snap = n
