@@ -133,7 +133,7 @@ func (g *grove) run() *run {
 
 func TestCursorAppliesMessagesAndSeeks(t *testing.T) {
 	rnd := random(t)
-	for range 60 {
+	for range 8 * effort {
 		g := newGrove(rnd)
 		ht, n := 1+rnd.IntN(4), 1+rnd.IntN(150)
 		tr := &tree{root: g.tree(ht-1, 0, n), ht: ht}
@@ -163,7 +163,7 @@ func TestCursorAppliesMessagesAndSeeks(t *testing.T) {
 
 func TestDiffFindsWhatDiffersAndReadsNoMore(t *testing.T) {
 	rnd := random(t)
-	for range 60 {
+	for range 8 * effort {
 		g := newGrove(rnd)
 		level, n := rnd.IntN(4), 1+rnd.IntN(150)
 		a := &tree{root: g.tree(level, 0, n), ht: level + 1}
@@ -217,7 +217,7 @@ func TestDiffFindsWhatDiffersAndReadsNoMore(t *testing.T) {
 
 // A line of snapshots, each with one leaf and one data block of its own, must cost what differs.
 func TestManySnapshotsCostWhatTheyDiffer(t *testing.T) {
-	const snaps, files = 1000, 800
+	const snaps, files = 125 * effort, 800
 	m := newMaker(1 << 30)
 	adm := m.leaf(0, rootPairs(qAdm)...)
 	var leaves []blkfmt.Bptr
@@ -293,7 +293,7 @@ func TestManySnapshotsCostWhatTheyDiffer(t *testing.T) {
 
 func TestBitmapIsASet(t *testing.T) {
 	rnd := random(t)
-	for range 50 {
+	for range 6 * effort {
 		n := 1 + rnd.Int64N(3*pageBits)
 		b, want := newBitmap(n), make([]bool, n)
 		for range 200 {

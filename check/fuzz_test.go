@@ -17,7 +17,7 @@ import (
 
 var (
 	seed  = flag.Uint64("seed", 0, "seed of the random tests; 0 takes one from the clock")
-	turns = flag.Int("turns", 400, "disks that TestDamagedDisksNeverPanic makes")
+	turns = flag.Int("turns", 60*effort, "disks that TestDamagedDisksNeverPanic makes")
 )
 
 // random returns a source of randomness whose seed is printed if the test fails.

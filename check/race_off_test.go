@@ -2,4 +2,8 @@
 
 package check
 
-const raceEnabled = false
+// effort scales the random tests.
+const (
+	raceEnabled = false
+	effort      = 8
+)

@@ -3,4 +3,7 @@
 package check
 
 // Under the race detector unpacking a golden disk takes seconds.
-const raceEnabled = true
+const (
+	raceEnabled = true
+	effort      = 1
+)
