@@ -225,6 +225,15 @@ func faults() []fault {
 			l := d.dlist(9, 7)
 			d.putDead(l.Hd.Addr, l.Hd, d.rootOf(7))
 		}},
+		{name: "one empty leaf in two places", kind: TwoOwners, sev: Fatal, edit: func(d *disk) {
+			a := d.alloc()
+			d.put(a, &nodeEdit{leaf: true})
+			d.edit(d.rootOf(9), func(e *nodeEdit) {
+				for q := range uint64(2) {
+					e.set(datKey(30+q, 0), binary.BigEndian.AppendUint16(blkfmt.Bptr{Addr: a, Gen: 9}.Append(nil), 0))
+				}
+			})
+		}},
 		{name: "block of nobody", kind: Leaked, sev: Leak, edit: func(d *disk) { d.alloc() }},
 
 		// Nodes.

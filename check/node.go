@@ -27,9 +27,8 @@ type nodeInfo struct {
 	gen   blkfmt.Gen
 	level int // 0 is a leaf
 	snap  bool
-	above blkfmt.Addr // parent at the last visit
-	bad   bool        // it, or a node below it, cannot be read or has keys where they should not be
-	empty bool        // no keys at all
+	bad   bool // it, or a node below it, cannot be read or has keys where they should not be
+	empty bool // no keys at all
 	fill  int
 	min   string // least key of the node, its messages included
 	max   string // greatest key of the subtree, messages included
@@ -193,8 +192,16 @@ func (x *run) fillIn(t *tree, info *nodeInfo, p blkfmt.Bptr, b bounds) {
 		if ci == nil || ci.bad {
 			info.bad = true
 		}
-		if i == n.Nval()-1 && ci != nil && ci.max > info.max {
-			info.max = ci.max
+		switch {
+		case ci == nil:
+		case ci.empty: // no key says that it is here twice
+			for j := range i {
+				if c, _ := n.Child(j); c.Addr == child.Addr && x.once(TwoOwners, child.Addr, string(k)) {
+					x.sayAt(TwoOwners, Fatal, child.Addr, nodeType(info.level-1), "%s: %s: an empty node that the node at %v has twice", t.name, keyText(k), p.Addr)
+				}
+			}
+		case i == n.Nval()-1:
+			info.max = max(info.max, ci.max)
 		}
 	}
 }
