@@ -27,48 +27,34 @@ func (u *update) push(p *proto, in []kvfmt.Msg) ([]*proto, error) {
 }
 
 // settle returns the nodes that the pivot p becomes when its children take as many of its messages
-// as do not fit.
+// as do not fit its buffer. Each time those for one child go down, the child for which there is
+// most: that is when rewriting one pays best. To push more than has to be, so as to flush less
+// often, was measured to write more.
+//
+// While there are messages there is a child, if need be a new one: otherwise they would vanish with
+// the pivot.
 func (u *update) settle(p *proto) ([]*proto, error) {
-	if p.bufSize() > blkfmt.BufSpc {
-		if err := u.drain(p, blkfmt.BufSpc); err != nil {
-			return nil, err
-		}
-	}
-	if len(p.ents) == 0 {
-		// The last child has emptied, but there are still messages. Without a child to go to they
-		// would vanish with the pivot.
-		if err := u.drain(p, 0); err != nil {
-			return nil, err
-		}
-	}
-	return u.split(p), nil
-}
-
-// drain pushes messages of the pivot p into its children until the rest takes at most goal bytes.
-// Each time those for one child go, the one for which there is most: that is when rewriting a child
-// pays best. To push more than has to be, so as to flush less often, was measured to write more.
-func (u *update) drain(p *proto, goal int) error {
-	for p.bufSize() > goal {
+	for p.bufSize() > blkfmt.BufSpc || len(p.ents) == 0 && len(p.msgs) > 0 {
 		i, lo, hi := p.fullest()
 		child, err := u.child(p, i)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		nodes, err := u.push(child, p.msgs[lo:hi])
 		if err != nil {
-			return err
+			return nil, err
 		}
 		p.msgs = slices.Delete(p.msgs, lo, hi)
 		if err := u.replace(p, i, min(i+1, len(p.ents)), nodes); err != nil {
-			return err
+			return nil, err
 		}
 		if len(nodes) == 1 {
 			if err := u.balance(p, i); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
-	return nil
+	return u.split(p), nil
 }
 
 // fullest returns the child of p for which there are the most bytes of messages, the first of

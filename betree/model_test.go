@@ -25,21 +25,28 @@ type model struct {
 	vals map[string][]byte
 	keys []string // the keys that may be used
 
-	list  []string // keys of vals, sorted; nil when vals has changed
+	bulky bool // make long values
+
+	there []string       // the keys of vals, in no order
+	pos   map[string]int // where in there
 	dirs  map[string]kvfmt.Dir
 	snaps map[string]kvfmt.Tree
 }
 
 func newModel(rng *rand.Rand, s *memStore, keys []string) *model {
 	return &model{rng: rng, s: s, gen: 1, keys: keys,
-		vals: make(map[string][]byte), dirs: make(map[string]kvfmt.Dir), snaps: make(map[string]kvfmt.Tree)}
+		vals: make(map[string][]byte), pos: make(map[string]int), dirs: make(map[string]kvfmt.Dir), snaps: make(map[string]kvfmt.Tree)}
 }
 
-// mixedKeys returns n different keys of all kinds, with names of up to long bytes.
-func mixedKeys(rng *rand.Rand, n, long int) []string {
+// allKinds are the kinds of keys, as often as mixedKeys should make them.
+var allKinds = []byte{kvfmt.Kdat, kvfmt.Kdat, kvfmt.Kdat, kvfmt.Kent, kvfmt.Kent, kvfmt.Kent,
+	kvfmt.Kup, kvfmt.Ksnap, kvfmt.Klabel, kvfmt.Kconf}
+
+// mixedKeys returns n different keys of the kinds, with names of short to long bytes.
+func mixedKeys(rng *rand.Rand, kinds []byte, n, short, long int) []string {
 	set := make(map[string]bool)
 	name := func() string {
-		p := make([]byte, 1+rng.IntN(long))
+		p := make([]byte, short+rng.IntN(long-short+1))
 		for i := range p {
 			p[i] = "abcdefgh"[rng.IntN(8)]
 		}
@@ -47,19 +54,17 @@ func mixedKeys(rng *rand.Rand, n, long int) []string {
 	}
 	for len(set) < n {
 		var k []byte
-		switch rng.IntN(10) {
-		case 0, 1, 2:
+		switch kind := kinds[rng.IntN(len(kinds))]; kind {
+		case kvfmt.Kdat:
 			k = kvfmt.AppendDatKey(nil, uint64(rng.IntN(4)), uint64(rng.IntN(4*n))*blkfmt.BlkSize)
-		case 3, 4, 5:
+		case kvfmt.Kent:
 			k = kvfmt.AppendEntKey(nil, uint64(rng.IntN(5)), name())
-		case 6:
+		case kvfmt.Kup:
 			k = kvfmt.AppendUpKey(nil, rng.Uint64N(uint64(4*n)))
-		case 7:
+		case kvfmt.Ksnap:
 			k = kvfmt.AppendSnapKey(nil, blkfmt.Gen(rng.IntN(4*n)))
-		case 8:
-			k = kvfmt.AppendLabelKey(nil, name())
-		case 9:
-			k = kvfmt.AppendConfKey(nil, name())
+		default:
+			k = append([]byte{kind}, name()...)
 		}
 		set[string(k)] = true
 	}
@@ -68,14 +73,22 @@ func mixedKeys(rng *rand.Rand, n, long int) []string {
 
 func (m *model) set(key string, val []byte) {
 	if _, ok := m.vals[key]; !ok {
-		m.list = nil
+		m.pos[key] = len(m.there)
+		m.there = append(m.there, key)
 	}
 	m.vals[key] = val
 }
 
 func (m *model) remove(key string) {
+	i, ok := m.pos[key]
+	if !ok {
+		return
+	}
+	last := m.there[len(m.there)-1]
+	m.there[i], m.pos[last] = last, i
+	m.there = m.there[:len(m.there)-1]
+	delete(m.pos, key)
 	delete(m.vals, key)
-	m.list = nil
 }
 
 // insert returns a message that gives key a new value.
@@ -98,8 +111,8 @@ func (m *model) insert(key string) kvfmt.Msg {
 		v = kvfmt.AppendEntKey(nil, m.rng.Uint64(), "some name")
 	default:
 		n := m.rng.IntN(40)
-		if m.rng.IntN(4) == 0 {
-			n = m.rng.IntN(kvfmt.ValMax + 1)
+		if m.bulky || m.rng.IntN(4) == 0 {
+			n = kvfmt.ValMax - m.rng.IntN(kvfmt.ValMax+1)*m.rng.IntN(2)
 		}
 		v = make([]byte, n)
 		for i := range v {
@@ -196,7 +209,7 @@ func (m *model) batch(n, grow int) []kvfmt.Msg {
 		}
 		add := m.rng.IntN(100) < grow
 		if !add && m.rng.IntN(10) < 8 && len(m.vals) > 0 {
-			key = m.any() // a random key would seldom be there when few are left
+			key = m.there[m.rng.IntN(len(m.there))] // any other would seldom have a value when few have
 		}
 		_, there := m.vals[key]
 		var msg kvfmt.Msg
@@ -233,18 +246,8 @@ func (m *model) clears(n int) []kvfmt.Msg {
 	return msgs
 }
 
-// any returns a key that has a value.
-func (m *model) any() string {
-	l := m.sorted()
-	return l[m.rng.IntN(len(l))]
-}
-
-func (m *model) sorted() []string {
-	if m.list == nil {
-		m.list = slices.Sorted(maps.Keys(m.vals))
-	}
-	return m.list
-}
+// sorted returns the keys that have a value.
+func (m *model) sorted() []string { return slices.Sorted(slices.Values(m.there)) }
 
 // compare reports the first difference between the tree and the model, found by one scan of
 // everything and a few lookups and scans of a part.
@@ -372,22 +375,27 @@ func create(t testing.TB, s *memStore) *Tree {
 
 func TestModelOfAnySize(t *testing.T) {
 	for _, c := range []struct {
-		name       string
-		keys, long int
-		every      int
-		phases     []phase
+		name              string
+		keys, short, long int
+		kinds             []byte
+		bulky             bool
+		every             int
+		phases            []phase
 	}{
-		{"small keys", 3000, 12, 25, []phase{{1200, 8, 90}, {1500, 8, 10}, {500, 8, 50}}},
-		{"maximal keys", 900, 244, 20, []phase{{500, 8, 90}, {600, 8, 10}, {500, 8, 60}}},
-		{"churn of few keys", 60, 244, 1, []phase{{700, 4, 45}}},
-		{"churn of few small keys", 200, 20, 2, []phase{{1000, 8, 45}}},
-		{"large batches", 2000, 60, 10, []phase{{150, 45, 80}, {150, 45, 20}, {100, 45, 60}, {200, 45, 5}}},
+		{"small keys", 3000, 1, 12, allKinds, false, 40, []phase{{1200, 8, 90}, {1500, 8, 10}, {500, 8, 50}}},
+		{"keys of any length", 900, 1, 244, allKinds, false, 25, []phase{{500, 8, 90}, {600, 8, 10}, {500, 8, 60}}},
+		{"maximal keys", 4000, 243, 244, allKinds, false, 100, []phase{{1800, 8, 95}, {1500, 8, 20}, {1000, 8, 60}, {2500, 8, 3}}},
+		{"churn of few keys", 60, 1, 244, allKinds, false, 1, []phase{{700, 4, 45}}},
+		{"churn under a root of two leaves", 70, 230, 244, []byte{kvfmt.Kconf}, true, 1, []phase{{900, 4, 50}}},
+		{"churn of few small keys", 200, 1, 20, allKinds, false, 2, []phase{{1000, 8, 45}}},
+		{"large batches", 2000, 1, 60, allKinds, false, 15, []phase{{150, 45, 80}, {150, 45, 20}, {100, 45, 60}, {200, 45, 5}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			rng := newRand(t)
 			s := newStore(t)
-			m := newModel(rng, s, mixedKeys(rng, c.keys, c.long))
+			m := newModel(rng, s, mixedKeys(rng, c.kinds, c.keys, c.short, c.long))
 			tree := create(t, s)
+			m.bulky = c.bulky
 			run(t, m, tree, c.every, c.phases...)
 			tree.Close()
 			if s.out != 0 {

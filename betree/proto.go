@@ -53,11 +53,8 @@ func (p *proto) bufSize() int {
 	return n
 }
 
-// firstKey returns the least key of a proto that is not empty, be it an entry's or a message's.
+// firstKey returns the least key of a proto that has entries, be it an entry's or a message's.
 func (p *proto) firstKey() []byte {
-	if len(p.ents) == 0 {
-		return p.msgs[0].Key
-	}
 	k := p.ents[0].key
 	if len(p.msgs) > 0 && kvfmt.Compare(p.msgs[0].Key, k) < 0 {
 		k = p.msgs[0].Key

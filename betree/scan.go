@@ -125,9 +125,6 @@ func (c *cursor) seek(start []byte, skip bool) error {
 		for skip && s.bi < s.nbuf && bytes.Equal(s.n.Msg(s.bi).Key, start) {
 			s.bi++
 		}
-		if s.nval == 0 {
-			return nil
-		}
 		if err := c.descend(); err != nil {
 			return err
 		}
