@@ -107,24 +107,25 @@ func (d *dumpDir) Stat(c *ninep.Ctx, r *ninep.Dir) error {
 	return nil
 }
 
-// Create, Write, Wstat and Remove are refused: the directory is made up.
+// Create is refused, and so is all else that would change the directory, which is made up. The texts
+// are the reference's.
 func (d *dumpDir) Create(c *ninep.Ctx, name string, perm uint32, mode uint8) (ninep.Qid, uint32, error) {
-	return ninep.Qid{}, 0, errDir
+	return ninep.Qid{}, 0, errPerm
 }
 
-// Write is refused.
-func (d *dumpDir) Write(c *ninep.Ctx, p []byte, off uint64) (int, error) { return 0, errDir }
+// Write is refused: the directory is never open for writing.
+func (d *dumpDir) Write(c *ninep.Ctx, p []byte, off uint64) (int, error) { return 0, errInUse }
 
 // Wstat is refused, but for the record that asks for a sync.
 func (d *dumpDir) Wstat(c *ninep.Ctx, r *ninep.Dir) error {
 	if r.IsNull() {
 		return d.fs.syncFor(c)
 	}
-	return errDir
+	return errMode
 }
 
 // Remove is refused.
-func (d *dumpDir) Remove(c *ninep.Ctx) error { return errDir }
+func (d *dumpDir) Remove(c *ninep.Ctx) error { return errPhase }
 
 // Clunk has nothing to give back.
 func (d *dumpDir) Clunk(c *ninep.Ctx) {}

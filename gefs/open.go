@@ -9,11 +9,10 @@ const modeBits = 3 | ninep.OTRUNC | ninep.OCEXEC | ninep.ORCLOSE
 
 // Open opens the file. Source: open(5); fsopen.
 func (f *File) Open(c *ninep.Ctx, mode uint8) (ninep.Qid, uint32, error) {
-	changes := mode&(ninep.OTRUNC|ninep.ORCLOSE) != 0 || mode&3 == ninep.OWRITE || mode&3 == ninep.ORDWR
-	if mode&ninep.OTRUNC == 0 || f.dent.values().Mode&(dmAppend|dmDir) != 0 {
+	if d := f.dent.values(); mode&ninep.OTRUNC == 0 || d.Mode&(dmAppend|dmDir) != 0 {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		q, err := f.openLocked(mode, changes)
+		q, err := f.openLocked(c, mode)
 		return q, 0, err
 	}
 	// Truncating is a change of the tree.
@@ -30,7 +29,7 @@ func (f *File) Open(c *ninep.Ctx, mode uint8) (ninep.Qid, uint32, error) {
 	defer f.fs.end(c)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	q, err := f.openLocked(mode, changes)
+	q, err := f.openLocked(c, mode)
 	if err != nil {
 		return ninep.Qid{}, 0, err
 	}
@@ -43,36 +42,50 @@ func (f *File) Open(c *ninep.Ctx, mode uint8) (ninep.Qid, uint32, error) {
 	return q, 0, nil
 }
 
-// openLocked does what opening does to the fid. f.mu is held. After an error nothing has changed.
-func (f *File) openLocked(mode uint8, changes bool) (ninep.Qid, error) {
+// openLocked does what opening does to the fid, checking in the order of the reference. f.mu is held.
+// After an error nothing has changed.
+func (f *File) openLocked(c *ninep.Ctx, mode uint8) (ninep.Qid, error) {
+	none := ninep.Qid{}
+	rclose := mode&ninep.ORCLOSE != 0
+	empty := true
+	if rclose && f.dent.isDir() {
+		var err error
+		if empty, err = f.mount.isEmpty(guard(c), f.dent.qid); err != nil {
+			return none, f.fs.wire(err, "open", f)
+		}
+	}
+	dir := f.dir.values()
 	de := f.dent
 	de.mu.Lock()
 	defer de.mu.Unlock()
 	d := &de.dir
+	others := de.opens
+	if f.mode != notOpen {
+		others--
+	}
 	switch {
-	case mode&^modeBits != 0:
-		return ninep.Qid{}, errMode
 	case de.gone:
-		return ninep.Qid{}, errNotFound
-	case f.mode != notOpen:
-		return ninep.Qid{}, errInUse
+		return none, errNotFound
+	case others > 0 && (d.Mode&dmExcl != 0 || de.excl):
+		return none, errLocked
+	case !empty:
+		return none, errNotEmpty
+	case mode&^modeBits != 0:
+		return none, errMode
 	case d.Mode&dmDir != 0 && mode&^ninep.OCEXEC != ninep.OREAD:
-		return ninep.Qid{}, errPerm
-	case d.Mode&dmExcl != 0 && de.opens > 0 || de.excl:
-		return ninep.Qid{}, errLocked
+		return none, errPerm
 	case !f.access(d, wanted(mode)):
-		return ninep.Qid{}, errPerm
+		return none, errPerm
+	case rclose && (de.isRoot() || !f.access(&dir, wantWrite)):
+		return none, errPerm
+	case f.mode != notOpen:
+		return none, errInUse
 	}
-	if mode&ninep.ORCLOSE != 0 {
-		if de.isRoot() {
-			return ninep.Qid{}, errPerm
-		}
-		if p := f.dir.values(); !f.access(&p, wantWrite) {
-			return ninep.Qid{}, errPerm
-		}
-	}
-	if changes && !f.mount.tree.Mutable() {
-		return ninep.Qid{}, errReadOnly
+	// What is opened for writing in a snapshot that does not change learns so from its first write.
+	// To be truncated, or to be removed in the end, is refused at once.
+	truncate := mode&ninep.OTRUNC != 0 && d.Mode&dmAppend == 0
+	if (rclose || truncate) && !f.mount.mutable() {
+		return none, errReadOnly
 	}
 	f.opened(mode)
 	return wireQid(d.Qid), nil

@@ -74,7 +74,7 @@ func checkName(name string) error {
 		return errName
 	}
 	for i := range len(name) {
-		if c := name[i]; c < ' ' || c == '/' || c == 0x7f {
+		if c := name[i]; c < ' ' || c == '/' {
 			return errName
 		}
 	}

@@ -35,12 +35,17 @@ type wstatPlan struct {
 	mask   uint8
 	set    kvfmt.Dir
 	rename string // new name, empty to keep the old
+	empty  bool   // nothing is asked for that a Twstat can change
 }
 
 // plan checks a Twstat in the order of its fields, then the permissions. It has no side effects.
 func (f *File) plan(g *epoch.Guard, want *ninep.Dir, cur *kvfmt.Dir) (*wstatPlan, error) {
 	t := f.fs.Users()
-	p := &wstatPlan{set: *cur}
+	p := &wstatPlan{
+		set: *cur,
+		empty: want.Name == "" && want.Length == math.MaxUint64 && want.Mode == math.MaxUint32 &&
+			want.Mtime == math.MaxUint32 && want.Uid == "" && want.Gid == "",
+	}
 	switch {
 	case want.Qid.Uid != math.MaxUint64 && want.Qid.Uid != cur.Qid.Path:
 		return nil, errWstatPath
@@ -154,7 +159,7 @@ func (f *File) wstat(g *epoch.Guard, want *ninep.Dir) error {
 		return errPhase
 	}
 	p, err := f.plan(g, want, &cur)
-	if err != nil {
+	if err != nil || p.empty {
 		return err
 	}
 	if !f.mount.tree.Mutable() {
