@@ -193,7 +193,7 @@ func (s *server) load(dev *blkdev.File) (*gefs.FS, error) {
 		label string
 		value any
 	}{
-		{"snaptree", super.Snap},
+		{"snaptree", fmt.Sprintf("(%x,%x,%d)", int64(super.Snap.Addr), super.Snap.Hash, super.Snap.Gen)},
 		{"narenas", len(super.Arenas)},
 		{"features", super.Flag},
 		{"nextqid", super.NextQid},
@@ -243,14 +243,14 @@ func (s *server) serve(ctx context.Context, fsys *gefs.FS, listeners []net.Liste
 			}
 		})
 	}
+	if len(s.addrs) == 0 && len(listeners) > 0 {
+		howTo(s.errw, listeners[0], exampleUser(fsys))
+	}
 	for _, l := range listeners {
 		if public(l) {
 			s.log.Warn("everybody who can reach this machine can read and change all files as any user", "addr", addrName(l))
 		}
 		fmt.Fprintf(s.out, "listening %s\n", addrName(l))
-	}
-	if len(s.addrs) == 0 && len(listeners) > 0 {
-		howTo(s.errw, listeners[0], exampleUser(fsys))
 	}
 	<-ctx.Done()
 	s.log.Info("shutting down", "connections", srv.NumConns())

@@ -1,0 +1,6 @@
+//go:build !race
+
+package main
+
+// raceFlags build the program under test like the tests themselves.
+var raceFlags []string
