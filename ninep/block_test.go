@@ -128,6 +128,69 @@ func TestBlockedRequestsKeepTheirFramesAndReplies(t *testing.T) {
 	}
 }
 
+// The same when each frame comes alone, so that it could be read into the place of the one before, and
+// when they come faster than buffers are given back.
+func TestLaterFramesDoNotOverwriteThoseOfBlockedRequests(t *testing.T) {
+	const n = 30
+	for _, size := range []int{10, 1000, 3000, 20000} {
+		g := newGate(t)
+		r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
+			s.Limits.Held = 1 << 30
+			for i := range n {
+				fs.Put(fmt.Sprintf("f%d", i), nil)
+			}
+			fs.Hook = on("write", func(c *ninep.Ctx, name string) error { return g.waitStubborn(c, name) })
+		})
+		p := r.session()
+		for i := range n {
+			p.Walk(0, uint32(1+i), fmt.Sprintf("f%d", i))
+			p.Open(uint32(1+i), ninep.OWRITE)
+		}
+		for i := range n {
+			p.Send(&proto.TWrite{Header: tag(i), Fid: uint32(1 + i), Data: bytes.Repeat([]byte{byte('A' + i)}, size)})
+			g.entered(t, 1)
+			p.RPC(&proto.TStat{Header: tag(500), Fid: 0})
+		}
+		other := r.session() // takes buffers that were given back too early
+		for range 10 {
+			other.Send(&proto.TWrite{Header: tag(1), Fid: 5, Data: bytes.Repeat([]byte{'!'}, size)})
+			other.WantError(1, ninep.ErrUnknownFid)
+		}
+		close(g.open)
+		for range n {
+			if f := p.Recv(); f.Type != ninep.Rwrite || int(f.Rwrite.Count) != size {
+				t.Fatal(ninep.Format(f.Msg()))
+			}
+		}
+		for i := range n {
+			if b, _ := r.fs.Get(fmt.Sprintf("f%d", i)); !bytes.Equal(b, bytes.Repeat([]byte{byte('A' + i)}, size)) {
+				t.Fatalf("file %d holds %d bytes, %.20q", i, len(b), b)
+			}
+		}
+	}
+}
+
+// A buffer that a request had while it was blocked is still the leader's afterwards, and no other
+// connection's.
+func TestBufferIsOneConnectionsAfterABlockedRequest(t *testing.T) {
+	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) {
+		fs.Hook = on("write", func(c *ninep.Ctx, name string) error { c.Block(); return nil })
+	})
+	p := r.session()
+	stat := ninetest.Frames(t, &proto.TStat{Header: tag(7), Fid: 0})
+	for range 20 {
+		p.RPC(&proto.TWrite{Header: tag(1), Fid: 0, Data: []byte("x")})
+		p.Write(stat[:9])
+		for range 3 {
+			q := r.session()
+			q.RPC(&proto.TClunk{Header: tag(1), Fid: 5})
+			defer q.Conn.Close()
+		}
+		p.Write(stat[9:])
+		p.Want(ninep.Rstat, 7)
+	}
+}
+
 // A request that wakes up must not need a seat: all may be taken by requests that wait for it.
 func TestWakingUpNeedsNoSeat(t *testing.T) {
 	g := newGate(t)

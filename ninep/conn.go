@@ -27,6 +27,7 @@ type Conn struct {
 	outstanding atomic.Int32 // len(tags), to be read without the lock
 	stopping    atomic.Bool  // Shutdown: read no more
 	reading     atomic.Bool  // the leader is about to Read, or does
+	busy        atomic.Bool  // the leader has a seat, and will flush when it has given it back
 
 	mu      sync.Mutex
 	fewer   sync.Cond           // blocked went down
@@ -108,7 +109,7 @@ func (c *Conn) leave(err error) {
 		c.kill(err)
 	}
 	l := &c.lead
-	c.s.bufs.put(l.in)
+	c.abandon(l.in)
 	l.in = nil
 	c.s.freeRequest(l.cur)
 	l.cur = nil

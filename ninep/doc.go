@@ -18,8 +18,8 @@
 //
 // A handler about to sleep calls (*Ctx).Block. The connection's input and the replies not yet
 // written pass to a new leader, the worker's place in the pool is filled by another, and the request
-// goes on alone; its reply is sent when it is ready. So requests cost no change of goroutine until
-// one has to wait, and one that waits stops no other.
+// goes on alone; its reply is sent when it is ready, with the leader's if that is busy. So requests
+// cost no change of goroutine until one has to wait, and one that waits stops no other.
 //
 // Only requests that blocked can be outstanding while another message is read. They alone are in
 // the tag table, and they alone can be flushed.

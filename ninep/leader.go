@@ -86,9 +86,12 @@ func (c *Conn) next() ([]byte, error) {
 func (c *Conn) fill() error {
 	l := &c.lead
 	size := cap(l.in.b)
-	switch {
+	switch kept := c.kept(); {
 	case l.full && l.w-l.r < size && size < burst, l.w-l.r == size:
 		c.resize(2 * size)
+	case kept && size-l.w < size/2:
+		c.resize(size)
+	case kept: // only what comes after w is free
 	case l.r == l.w:
 		l.r, l.w = 0, 0
 	case size-l.w < size/2:
@@ -160,20 +163,68 @@ func (c *Conn) resize(n int) {
 	nb := c.s.bufs.get(n)
 	l.w = copy(nb.b[:cap(nb.b)], l.in.b[l.r:l.w])
 	l.r = 0
-	c.s.bufs.put(l.in)
+	c.abandon(l.in)
 	l.in = nb
+}
+
+// kept says whether a blocked request has a part of the input buffer.
+func (c *Conn) kept() bool {
+	if c.outstanding.Load() == 0 {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lead.in.holders > 0
+}
+
+// abandon is the leader's giving up of an input buffer, which blocked requests may still have.
+func (c *Conn) abandon(b *buffer) {
+	c.mu.Lock()
+	b.left = b.holders > 0
+	put := !b.left
+	c.mu.Unlock()
+	if put {
+		c.s.bufs.put(b)
+	}
+}
+
+// keepLocked lets a blocked request keep the input buffer; Conn.mu is held.
+func (c *Conn) keepLocked(b *buffer) {
+	if b.holders++; b.holders == 1 {
+		c.held += b.size()
+	}
+}
+
+// giveBack ends that. The last to have a buffer that the leader has left returns it to the pool.
+func (c *Conn) giveBack(b *buffer) {
+	if b == nil {
+		return
+	}
+	c.mu.Lock()
+	b.holders--
+	last := b.holders == 0
+	if last {
+		c.held -= b.size()
+	}
+	put := last && b.left
+	c.mu.Unlock()
+	if put {
+		c.s.bufs.put(b)
+	}
 }
 
 // seat takes a worker, if the leader has none.
 func (c *Conn) seat() {
 	if l := &c.lead; !l.seated {
 		l.worker, l.seated = c.s.pool.get(), true
+		c.busy.Store(true)
 	}
 }
 
-// unseat gives the worker back. It comes before whatever can wait for a client.
+// unseat gives the worker back. It comes before whatever can wait for a client, and flush comes next.
 func (c *Conn) unseat() {
 	if l := &c.lead; l.seated {
+		c.busy.Store(false)
 		c.s.pool.put(l.worker)
 		l.worker, l.seated = nil, false
 	}

@@ -15,25 +15,28 @@ type output struct {
 	mu   sync.Mutex
 	room sync.Cond // pend got shorter, or nobody writes
 	busy bool      // somebody writes
-	pend *buffer   // to be written after that, nil for nothing
+	pend *buffer   // for the next write: of who writes now, or of the leader; nil for nothing
 	err  error     // of the first write that failed; nothing is written after
 }
 
-// flush sends the leader's replies. No worker may be held.
+// flush sends the leader's replies, and those left to it. No worker may be held.
 func (c *Conn) flush() {
 	l := &c.lead
 	if l.out == nil {
+		c.send(nil, nil)
 		return
 	}
-	if len(l.out.b) > 0 {
-		c.send(l.out.b, nil)
-	}
+	c.send(l.out.b, nil)
 	c.s.bufs.put(l.out)
 	l.out = nil
 }
 
-// send writes b, or leaves a copy with whoever is writing. It waits while more than Limits.Output
-// bytes are left there. On return b may be used again.
+// mergeMax is how many bytes are rather copied than written by a call of their own.
+const mergeMax = 32 << 10
+
+// send writes b, or leaves a copy with whoever will write next: the one who is writing, or the leader
+// if it is busy with requests and flushes after them. It waits while more than Limits.Output bytes
+// are left with a writer. On return b may be used again.
 //
 // With r, b is the reply of that blocked request, maybe empty. The request's tag is forgotten and the
 // Rflushes that wait for it are added in the moment in which the reply gets its place in the stream:
@@ -51,22 +54,41 @@ func (c *Conn) send(b []byte, r *request) {
 	if r != nil {
 		b = r.settle(b)
 	}
-	if o.err != nil || len(b) == 0 {
+	left := 0
+	if o.pend != nil {
+		left = len(o.pend.b)
+	}
+	switch {
+	case o.err != nil || left+len(b) == 0:
 		o.mu.Unlock()
 		return
-	}
-	if o.busy {
+	case o.busy, r != nil && c.busy.Load() && left+len(b) <= mergeMax:
 		o.pend = c.s.bufs.grow(o.pend, len(b))
 		o.pend.b = append(o.pend.b, b...)
 		o.mu.Unlock()
 		return
 	}
 	o.busy = true
-	var mine *buffer
+	var mine *buffer // holds b, if it was left here
+	if left > 0 {
+		mine, o.pend = o.pend, nil
+		if left+len(b) <= mergeMax {
+			mine = c.s.bufs.grow(mine, len(b))
+			mine.b = append(mine.b, b...)
+			b = nil
+		}
+	}
 	for {
 		o.mu.Unlock()
-		err := c.write(b)
-		c.s.bufs.put(mine)
+		var err error
+		if mine != nil {
+			err = c.write(mine.b)
+			c.s.bufs.put(mine)
+		}
+		if err == nil && len(b) > 0 {
+			err = c.write(b)
+			b = nil
+		}
 		o.mu.Lock()
 		mine, o.pend = o.pend, nil
 		o.room.Broadcast()
@@ -81,7 +103,6 @@ func (c *Conn) send(b []byte, r *request) {
 		if mine == nil {
 			break
 		}
-		b = mine.b
 	}
 	o.busy = false
 	o.room.Broadcast()

@@ -76,8 +76,14 @@ func (p *pool) close() {
 	p.spare = nil
 }
 
-// A buffer is memory for frames. b's length is what is filled.
-type buffer struct{ b []byte }
+// A buffer is memory for frames. b's length is what is filled; of an input buffer, the leader knows.
+type buffer struct {
+	b []byte
+
+	// Of an input buffer, guarded by Conn.mu; see (*Conn).keep.
+	holders int  // blocked requests with a part of it
+	left    bool // the leader uses it no more
+}
 
 // size is how many bytes b takes, 0 if it is nil.
 func (b *buffer) size() int {
@@ -103,12 +109,12 @@ func (bs *buffers) get(n int) *buffer {
 		k = bits.Len(uint(n-1)) - minBufShift
 	}
 	if k >= bufClasses {
-		return &buffer{make([]byte, 0, n)}
+		return &buffer{b: make([]byte, 0, n)}
 	}
 	if b, ok := bs.class[k].Get().(*buffer); ok {
 		return b
 	}
-	return &buffer{make([]byte, 0, smallBuf<<k)}
+	return &buffer{b: make([]byte, 0, smallBuf<<k)}
 }
 
 // put takes a buffer back; nil is none. Nobody may hold a part of it.
@@ -121,7 +127,7 @@ func (bs *buffers) put(b *buffer) {
 	if k < 0 || k >= bufClasses || n != smallBuf<<k {
 		return // grown by append to an odd size
 	}
-	b.b = b.b[:0]
+	b.b, b.left = b.b[:0], false
 	bs.class[k].Put(b)
 }
 

@@ -16,7 +16,7 @@ type request struct {
 	frame   *buffer // of a blocked Twrite: what holds its data
 	own     *buffer // of a blocked request: where its reply goes, after at bytes that are not its
 	at      int     // where an Rread starts
-	held    int     // bytes of frame and own when it blocked
+	held    int     // bytes of own when it blocked
 
 	// Guarded by Conn.mu.
 	flushers []uint16 // Tflushes to be answered after this, in their order
@@ -66,8 +66,8 @@ func (r *request) room(n int) *buffer {
 }
 
 // block makes another goroutine the leader. This request keeps what its handler may be using: the
-// data of a Twrite lies in the input buffer, that of an Rread in the output buffer. In those cases
-// the new leader gets copies of the rest.
+// data of a Twrite lies in the input buffer, which it shares with the new leader, that of an Rread in
+// the output buffer, of whose other bytes the new leader gets a copy.
 func (r *request) block() {
 	if r.blocked {
 		return
@@ -81,11 +81,7 @@ func (r *request) block() {
 	l := &c.lead
 	switch r.fc.Type {
 	case Twrite:
-		rest := l.in.b[l.r:l.w]
-		nb := c.s.bufs.get(len(rest))
-		l.w = copy(nb.b[:cap(nb.b)], rest)
-		l.r = 0
-		r.frame, l.in = l.in, nb
+		r.frame = l.in
 	case Tread:
 		r.own, l.out = l.out, nil
 		if r.at > 0 {
@@ -95,12 +91,16 @@ func (r *request) block() {
 	}
 	l.cur = c.s.newRequest(c)
 	l.worker, l.seated = nil, false
+	c.busy.Store(false)
 
 	c.mu.Lock()
 	c.refs++
 	c.blocked++
-	r.held = r.frame.size() + r.own.size()
+	r.held = r.own.size()
 	c.held += r.held
+	if r.frame != nil {
+		c.keepLocked(r.frame)
+	}
 	c.tags[r.fc.Tag] = r
 	c.outstanding.Store(int32(len(c.tags)))
 	if c.inline == r {
@@ -121,7 +121,7 @@ func (r *request) finish() {
 	c.s.pool.retire(r.ctx.Worker)
 	r.ctx.Worker = nil
 	r.fc.Twrite.Data = nil
-	c.s.bufs.put(r.frame)
+	c.giveBack(r.frame)
 	r.frame = nil
 	var reply []byte
 	if r.own != nil {
