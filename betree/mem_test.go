@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -38,9 +39,10 @@ var errInjected = errors.New("injected failure")
 //     queued nor discarded.
 type memStore struct {
 	t    testing.TB
-	fast bool // share the bytes instead of copying them, and check nothing
-	keep bool // dead blocks can still be read, as inside an epoch
-	lax  bool // a node may not be what its pointer promises
+	fast bool        // share the bytes instead of copying them, and check nothing
+	keep bool        // dead blocks can still be read, as inside an epoch
+	lax  bool        // a node may not be what its pointer promises
+	base io.ReaderAt // a disk, for the nodes that are not here
 
 	mu      sync.Mutex
 	next    blkfmt.Addr
@@ -151,6 +153,12 @@ func (s *memStore) GetNode(g *epoch.Guard, bp blkfmt.Bptr) (Block, error) {
 	}
 	s.gets++
 	n := s.nodes[bp.Addr]
+	if n == nil && s.base != nil {
+		var err error
+		if n, err = s.load(bp); err != nil {
+			return nil, err
+		}
+	}
 	if n == nil {
 		return nil, &blkfmt.CorruptError{Addr: bp.Addr, Type: blkfmt.Leaf, What: "no node is there"}
 	}
@@ -256,6 +264,23 @@ func (s *memStore) data(gen blkfmt.Gen) blkfmt.Bptr {
 	s.next += blkfmt.BlkSize
 	s.live[bp.Addr] = true
 	return bp
+}
+
+// load reads a node of the base, as a block store would.
+func (s *memStore) load(bp blkfmt.Bptr) (*memNode, error) {
+	n := &memNode{bp: bp, data: make([]byte, blkfmt.BlkSize)}
+	if _, err := s.base.ReadAt(n.data, int64(bp.Addr)); err != nil {
+		return nil, err
+	}
+	if got := n.ptr().Hash; got != bp.Hash {
+		return nil, &blkfmt.CorruptError{Addr: bp.Addr, Type: blkfmt.Leaf, Want: bp.Hash, Got: got}
+	}
+	if err := kvfmt.CheckNode(n.data); err != nil {
+		return nil, &blkfmt.CorruptError{Addr: bp.Addr, Type: blkfmt.Leaf, What: err.Error()}
+	}
+	s.nodes[bp.Addr] = n
+	s.foreign[bp.Addr] = true
+	return n, nil
 }
 
 // put writes a node that somebody else made.

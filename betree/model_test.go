@@ -20,7 +20,7 @@ import (
 // ops mean without the help of kvfmt.
 type model struct {
 	rng  *rand.Rand
-	s    *memStore
+	data func(blkfmt.Gen) blkfmt.Bptr // makes a data block
 	gen  blkfmt.Gen
 	vals map[string][]byte
 	keys []string // the keys that may be used
@@ -34,7 +34,7 @@ type model struct {
 }
 
 func newModel(rng *rand.Rand, s *memStore, keys []string) *model {
-	return &model{rng: rng, s: s, gen: 1, keys: keys,
+	return &model{rng: rng, data: s.data, gen: 1, keys: keys,
 		vals: make(map[string][]byte), pos: make(map[string]int), dirs: make(map[string]kvfmt.Dir), snaps: make(map[string]kvfmt.Tree)}
 }
 
@@ -96,7 +96,7 @@ func (m *model) insert(key string) kvfmt.Msg {
 	var v []byte
 	switch key[0] {
 	case kvfmt.Kdat:
-		v = m.s.data(m.gen).Append(nil)
+		v = m.data(m.gen).Append(nil)
 	case kvfmt.Kent:
 		d := kvfmt.Dir{Qid: kvfmt.Qid{Path: m.rng.Uint64(), Vers: 7}, Mode: 0644, Mtime: m.rng.Int64(), Length: m.rng.Uint64()}
 		m.dirs[key] = d
@@ -334,7 +334,7 @@ type phase struct {
 }
 
 // run upserts random batches and verifies the tree after each, if it has changed by enough.
-func run(t *testing.T, m *model, tree *Tree, every int, phases ...phase) {
+func run(t *testing.T, s *memStore, m *model, tree *Tree, every int, phases ...phase) {
 	t.Helper()
 	n := 0
 	for pi, p := range phases {
@@ -350,15 +350,15 @@ func run(t *testing.T, m *model, tree *Tree, every int, phases ...phase) {
 				t.Fatalf("phase %d, batch %d: %v", pi, i, err)
 			}
 			if n++; n%every == 0 {
-				m.s.check(tree)
+				s.check(tree)
 				if err := m.compare(tree); err != nil {
 					t.Fatalf("phase %d, batch %d: %v", pi, i, err)
 				}
 			}
 		}
-		t.Logf("phase %d: %d keys, %d levels, %d nodes, at most %d blocks held", pi, len(m.vals), tree.Height(), len(m.s.nodes), m.s.held)
+		t.Logf("phase %d: %d keys, %d levels, %d nodes, at most %d blocks held", pi, len(m.vals), tree.Height(), len(s.nodes), s.held)
 	}
-	m.s.check(tree)
+	s.check(tree)
 	if err := m.compare(tree); err != nil {
 		t.Fatal(err)
 	}
@@ -396,7 +396,7 @@ func TestModelOfAnySize(t *testing.T) {
 			m := newModel(rng, s, mixedKeys(rng, c.kinds, c.keys, c.short, c.long))
 			tree := create(t, s)
 			m.bulky = c.bulky
-			run(t, m, tree, c.every, c.phases...)
+			run(t, s, m, tree, c.every, c.phases...)
 			tree.Close()
 			if s.out != 0 {
 				t.Errorf("%d references held after Close", s.out)

@@ -296,7 +296,7 @@ func TestPivotsTakeMaximalKeys(t *testing.T) {
 	}
 	m := newModel(rng, s, keys)
 	m.bulky = true
-	run(t, m, tree, 200, phase{1500, 8, 95}, phase{2500, 8, 45})
+	run(t, s, m, tree, 200, phase{1500, 8, 95}, phase{2500, 8, 45})
 	if tree.Height() < 3 {
 		t.Errorf("only %d levels", tree.Height())
 	}
