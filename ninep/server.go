@@ -292,6 +292,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // NumConns is the number of connections now open.
 func (s *Server) NumConns() int {
+	s.init()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.conns)
