@@ -139,7 +139,7 @@ func TestGoldenDisksTakeWrites(t *testing.T) {
 			for _, files := range want {
 				delete(files, "/sparse/at1g")
 			}
-			session(t, dev, func(srv *gefstest.Server) {
+			serving(t, dev, func(srv *gefstest.Server) {
 				for label, s := range manifest.Snapshots {
 					if s.Mutable {
 						scribble(t, srv.Attach(gefstest.User, "%"+label), label)
@@ -151,7 +151,7 @@ func TestGoldenDisksTakeWrites(t *testing.T) {
 					}
 				}
 			})
-			session(t, dev, func(srv *gefstest.Server) {
+			serving(t, dev, func(srv *gefstest.Server) {
 				for label := range want {
 					root := srv.Attach(gefstest.User, "%"+label)
 					if f, err := root.Walk("sparse", "at1g"); err == nil && manifest.Snapshots[label].Mutable {
@@ -171,8 +171,8 @@ func TestGoldenDisksTakeWrites(t *testing.T) {
 	}
 }
 
-// session opens the disk, serves it while f runs, and closes it.
-func session(t *testing.T, dev blkdev.Device, f func(*gefstest.Server)) {
+// serving opens the disk, serves it while f runs, and closes it.
+func serving(t *testing.T, dev blkdev.Device, f func(*gefstest.Server)) {
 	t.Helper()
 	fs := gefstest.Open(t, dev, gefs.Options{})
 	srv := gefstest.Serve(t, fs, 0)

@@ -22,9 +22,6 @@ func (f *File) Write(c *ninep.Ctx, p []byte, off uint64) (int, error) {
 	if mode == notOpen || mode&3 == ninep.OREAD || mode&3 == ninep.OEXEC {
 		return 0, errInUse
 	}
-	if off > maxOffset || uint64(len(p)) > maxOffset-off {
-		return 0, errFileSize
-	}
 	for {
 		if err := f.fs.begin(c, len(p)/blkfmt.BlkSize+2); err != nil {
 			return 0, err
@@ -57,9 +54,9 @@ func (f *File) write(g *epoch.Guard, p []byte, off uint64) error {
 	}
 	if d.Mode&dmAppend != 0 {
 		off = d.Length
-		if uint64(len(p)) > maxOffset-off {
-			return errFileSize
-		}
+	}
+	if off > maxOffset || uint64(len(p)) > maxOffset-off {
+		return errFileSize
 	}
 	end := off + uint64(len(p))
 	ch := f.fs.newChange(g, f.mount)
