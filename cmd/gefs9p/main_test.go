@@ -25,6 +25,7 @@ var program string // the gefs9p under test
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // or each program built with -race waits a second at its end
 	os.Exit(withProgram(m))
 }
 

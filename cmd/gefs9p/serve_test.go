@@ -110,6 +110,11 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 		t.Errorf("the server took %v to end", d)
 	}
 	checkClean(t, disk)
+	p = serve(t, "serve", "-m", "16M", disk)
+	_, root = p.attach(t)
+	if _, err := root.Walk("after"); err != nil {
+		t.Errorf("what was written before the first signal: %v", err)
+	}
 }
 
 func TestServerKilledLeavesASocketThatTheNextTakesOver(t *testing.T) {

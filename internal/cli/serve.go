@@ -254,6 +254,8 @@ func (s *server) serve(ctx context.Context, fsys *gefs.FS, listeners []net.Liste
 	}
 	<-ctx.Done()
 	s.log.Info("shutting down", "connections", srv.NumConns())
+	// At once, for those whose second signal comes before clients have let go. Close says if it fails.
+	wg.Go(func() { fsys.Sync(context.WithoutCancel(ctx)) })
 	deadline, stop := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer stop()
 	if err := srv.Shutdown(deadline); err != nil {
