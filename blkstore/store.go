@@ -3,6 +3,7 @@ package blkstore
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -223,6 +224,9 @@ func (s *Store) Hasher() blkfmt.Hasher { return s.hash }
 // Arenas returns the arenas, for their sizes and for a census. Blocks are taken and given back
 // through the store only.
 func (s *Store) Arenas() *arena.Set { return s.arenas }
+
+// Device returns the device, for reading only.
+func (s *Store) Device() io.ReaderAt { return s.dev }
 
 // DeviceSize returns the device's length in bytes when it was opened.
 func (s *Store) DeviceSize() int64 { return s.devSize }

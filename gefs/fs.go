@@ -46,8 +46,11 @@ type FS struct {
 	now    func() time.Time
 	users  atomic.Pointer[users.Table]
 	permit atomic.Bool
+	// spendReserve lets ordinary requests use what is kept for removals.
+	spendReserve atomic.Bool
 
-	mutMu sync.Mutex
+	mutMu    sync.Mutex
+	commitMu sync.Mutex // held by a commit, and by whoever wants the disk to hold still
 
 	mountMu sync.Mutex
 	mounts  map[string]*Mount

@@ -40,7 +40,7 @@ func (fs *FS) begin(c *ninep.Ctx, blocks int) error {
 			wait = func() error { return fs.st.WaitRoom(fs.ctx) }
 		case fs.st.Arenas().LogPressure():
 			wait = func() error { return fs.Sync(fs.ctx) }
-		case blocks > 0 && fs.st.Arenas().Room() < int64(blocks+treeBlocks):
+		case blocks > 0 && fs.room() < int64(blocks+treeBlocks):
 			// What was freed comes back with the next commit.
 			if try >= 3 || fs.st.Dying() == 0 {
 				fs.mutMu.Unlock()

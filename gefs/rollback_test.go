@@ -117,8 +117,22 @@ func TestRollback(t *testing.T) {
 	read("a", "three")
 	read("d", "three")
 
-	for _, name := range []string{"second", "first", "fourth", "third"} {
+	used := func() (n int64) {
+		c.Sleep(func() { must("sync", fs.Sync(t.Context())) })
+		for _, a := range fs.Arenas() {
+			n += a.Used/16384 - int64(a.Log)
+		}
+		return n
+	}
+	before := used()
+	all := []string{"second", "first", "fourth", "third"}
+	frees, err := fs.Space(c, all...)
+	must("space", err)
+	for _, name := range all {
 		must("delete "+name, fs.DeleteLabel(c, name))
+	}
+	if got := before - used(); frees <= 0 || got < frees-2 || got > frees+2 {
+		t.Errorf("deleting %v gave %d blocks back, Space said %d", all, got, frees)
 	}
 	read("a", "three")
 	read("b", "one")

@@ -134,6 +134,8 @@ func (fs *FS) makeCommit() {
 		}
 	}
 
+	fs.commitMu.Lock()
+	defer fs.commitMu.Unlock()
 	g := fs.st.Guard()
 	defer fs.st.FreeGuard(g)
 	fs.mutMu.Lock()

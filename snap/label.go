@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"unicode/utf8"
 
-	"gefs9p/betree"
 	"gefs9p/blkfmt"
 	"gefs9p/epoch"
 	"gefs9p/kvfmt"
@@ -143,20 +142,8 @@ func (f *Forest) fell(g *epoch.Guard, s *snapshot) error {
 			return err
 		}
 	}
-	t := betree.Open(f.nodes, ownFreer{f.st}, s.rec.Root, int(s.rec.Ht))
-	defer t.Close()
 	var own []blkfmt.Bptr
-	note := func(bp blkfmt.Bptr) {
-		if f.owns(s, bp) {
-			own = append(own, bp)
-		}
-	}
-	err = t.Walk(g, betree.Visit{
-		// A node that is pred's has nothing younger below it.
-		Skip: func(bp blkfmt.Bptr, _ int) bool { return !f.owns(s, bp) },
-		Node: func(bp blkfmt.Bptr, _ int) error { note(bp); return nil },
-		Data: func(_ []byte, bp blkfmt.Bptr) error { note(bp); return nil },
-	})
+	err = f.ownBlocks(g, s, s.rec.Pred, func(bp blkfmt.Bptr) { own = append(own, bp) })
 	if err != nil {
 		return fmt.Errorf("free snapshot %d: %w", s.rec.Gen, err)
 	}
@@ -166,11 +153,6 @@ func (f *Forest) fell(g *epoch.Guard, s *snapshot) error {
 		}
 	}
 	return nil
-}
-
-// owns reports whether bp, which s reaches, is s's alone as far as its pred goes.
-func (f *Forest) owns(s *snapshot, bp blkfmt.Bptr) bool {
-	return bp.Gen > s.rec.Pred || s.rec.Pred == 0 && f.notEmptys(bp)
 }
 
 // inherit gives the only child c what s leaves: c now lies next to s's pred.

@@ -1,0 +1,68 @@
+package gefs
+
+import (
+	"context"
+	"io"
+
+	"gefs9p/arena"
+	"gefs9p/blkfmt"
+	"gefs9p/ninep"
+	"gefs9p/snap"
+)
+
+// Permit says whether every user may attach with '%', without permission checks; it returns what
+// held before.
+func (fs *FS) Permit(on bool) (was bool) { return fs.permit.Swap(on) }
+
+// Reserve says whether ordinary requests leave the reserve alone, as they do at first; it returns
+// what held before. Without it a full disk can be filled further, until only what the logs need is
+// left, and then may need a removal of a snapshot to be of use again.
+func (fs *FS) Reserve(on bool) (was bool) { return !fs.spendReserve.Swap(!on) }
+
+// room returns the number of blocks that a request may still take.
+func (fs *FS) room() int64 {
+	n := fs.st.Arenas().Room()
+	if fs.spendReserve.Load() {
+		for _, a := range fs.st.Arenas().Stat() {
+			n += min(a.Free, a.Reserve) / 2 / blkfmt.BlkSize
+		}
+	}
+	return n
+}
+
+// Arenas describes the disk's arenas: sizes, what is used and free.
+func (fs *FS) Arenas() []arena.Stat { return fs.st.Arenas().Stat() }
+
+// Err returns why the file system takes no more changes, nil as long as it does.
+func (fs *FS) Err() error {
+	if err := fs.st.Err(); err != nil {
+		return err
+	}
+	if !fs.st.CanWrite() {
+		return errReadOnly
+	}
+	return nil
+}
+
+// Space returns the number of blocks that would come back if all the labels were deleted, although
+// nothing is. It counts what stands on deadlists, and walks what no later snapshot shares. Errors:
+// those of Delete.
+func (fs *FS) Space(c *ninep.Ctx, labels ...string) (blocks int64, err error) {
+	fs.lockMut(c)
+	defer fs.mutMu.Unlock()
+	return fs.forest.Space(guard(c), labels)
+}
+
+// Examine commits, and then calls f with the device, on which the committed state stays as it is
+// until f returns, while clients go on reading and writing. Their fsyncs wait meanwhile.
+func (fs *FS) Examine(ctx context.Context, f func(r io.ReaderAt, size int64) error) error {
+	if err := fs.Sync(ctx); err != nil && fs.st.CanWrite() {
+		return err
+	}
+	fs.commitMu.Lock()
+	defer fs.commitMu.Unlock()
+	return f(fs.st.Device(), fs.st.DeviceSize())
+}
+
+// Labels returns the labels of the disk, ordered by name.
+func (fs *FS) Labels() []snap.LabelInfo { return fs.forest.Labels() }
