@@ -80,7 +80,7 @@ type memBlk struct {
 }
 
 func newStore(t testing.TB) *memStore {
-	return &memStore{t: t, next: blkfmt.BlkSize,
+	return &memStore{t: t, fast: raced, next: blkfmt.BlkSize,
 		nodes: make(map[blkfmt.Addr]*memNode), live: make(map[blkfmt.Addr]bool), foreign: make(map[blkfmt.Addr]bool)}
 }
 

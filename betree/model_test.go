@@ -336,10 +336,10 @@ type phase struct {
 // run upserts random batches and verifies the tree after each, if it has changed by enough.
 func run(t *testing.T, s *memStore, m *model, tree *Tree, every int, phases ...phase) {
 	t.Helper()
-	n := 0
+	n, gen := 0, m.gen
 	for pi, p := range phases {
 		for i := range p.batches {
-			m.gen = blkfmt.Gen(1 + n/100)
+			m.gen = gen + blkfmt.Gen(n/100)
 			var msgs []kvfmt.Msg
 			if m.rng.IntN(50) == 0 {
 				msgs = m.clears(45)
@@ -349,7 +349,7 @@ func run(t *testing.T, s *memStore, m *model, tree *Tree, every int, phases ...p
 			if err := tree.Upsert(nil, m.gen, msgs); err != nil {
 				t.Fatalf("phase %d, batch %d: %v", pi, i, err)
 			}
-			if n++; n%every == 0 {
+			if n++; n%(every*slow) == 0 {
 				s.check(tree)
 				if err := m.compare(tree); err != nil {
 					t.Fatalf("phase %d, batch %d: %v", pi, i, err)

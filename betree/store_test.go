@@ -170,9 +170,9 @@ func TestModelOnTheBlockStore(t *testing.T) {
 // the tree grows, splits, shrinks and is joined under them.
 func TestReadersSeeWholeBatches(t *testing.T) {
 	const marks, readers = 6, 3
-	rounds := 3000
-	if testing.Short() {
-		rounds = 500
+	rounds := 2000
+	if raced {
+		rounds = 1000
 	}
 	rng := newRand(t)
 	r := newRig(t)
@@ -206,7 +206,7 @@ func TestReadersSeeWholeBatches(t *testing.T) {
 			if i%1500 == 0 {
 				continue
 			}
-			add := rng.IntN(10) < 7 == (n%1000 < 600) // grows and shrinks
+			add := rng.IntN(10) < 7 == (n%400 < 300) // grows and shrinks
 			if add {
 				msgs = append(msgs, insert(conf(i, 100), value("filler", rng.IntN(400))))
 				there[i] = true
