@@ -42,6 +42,21 @@ func (s *Server) Stop() {
 	})
 }
 
+// Listen accepts connections on a new listener, as net.Listen makes it, and returns its address.
+func (s *Server) Listen(network, address string) net.Addr {
+	s.t.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.wg.Go(func() {
+		if err := s.srv.Serve(context.Background(), l); err != nil {
+			s.t.Errorf("serve %v: %v", l.Addr(), err)
+		}
+	})
+	return l.Addr()
+}
+
 // Pipe returns the client's end of a new connection.
 func (s *Server) Pipe() net.Conn {
 	ours, theirs := net.Pipe()
