@@ -9,37 +9,31 @@ const modeBits = 3 | ninep.OTRUNC | ninep.OCEXEC | ninep.ORCLOSE
 
 // Open opens the file. Source: open(5); fsopen.
 func (f *File) Open(c *ninep.Ctx, mode uint8) (ninep.Qid, uint32, error) {
+	f.mu.Lock()
 	if d := f.dent.values(); mode&ninep.OTRUNC == 0 || d.Mode&(dmAppend|dmDir) != 0 {
-		f.mu.Lock()
 		defer f.mu.Unlock()
 		q, err := f.openLocked(c, mode)
 		return q, 0, err
 	}
+	f.mu.Unlock()
 	// Truncating is a change of the tree.
-	g := guard(c)
-	for {
-		if err := f.fs.begin(c, 0); err != nil {
-			return ninep.Qid{}, 0, err
+	var q ninep.Qid
+	err := f.fs.settled(c, f, 0, func() error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		var err error
+		if q, err = f.openLocked(c, mode); err != nil {
+			return err
 		}
-		if f.fs.waitClear(c, f.mount, f.dent.qid) {
-			continue
+		err = f.fs.truncate(guard(c), f, 0, f.dent, kvfmt.WLength|kvfmt.WMtime|kvfmt.WMuid,
+			kvfmt.Dir{Mtime: f.fs.now().UnixNano(), Muid: f.uid})
+		if err != nil {
+			f.closeLocked()
+			f.rclose = false
 		}
-		break
-	}
-	defer f.fs.end(c)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	q, err := f.openLocked(c, mode)
-	if err != nil {
-		return ninep.Qid{}, 0, err
-	}
-	if err := f.fs.truncate(g, f, 0, f.dent, kvfmt.WLength|kvfmt.WMtime|kvfmt.WMuid,
-		kvfmt.Dir{Mtime: f.fs.now().UnixNano(), Muid: f.uid}); err != nil {
-		f.closeLocked()
-		f.rclose = false
-		return ninep.Qid{}, 0, f.fs.wire(err, "truncate", f)
-	}
-	return q, 0, nil
+		return err
+	})
+	return q, 0, f.fs.wire(err, "open to be truncated", f)
 }
 
 // openLocked does what opening does to the fid, checking in the order of the reference. f.mu is held.

@@ -72,7 +72,7 @@ func (f *File) remove(g *epoch.Guard) error {
 		ch.widen(j) // a truncation is still clearing what was beyond the end
 	} else {
 		var err error
-		if start, err = ch.clear(de.qid, 0); err != nil {
+		if start, err = ch.clear(de, 0); err != nil {
 			return err
 		}
 	}

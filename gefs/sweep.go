@@ -2,6 +2,7 @@ package gefs
 
 import (
 	"errors"
+	"math"
 	"sync"
 
 	"gefs9p/arena"
@@ -91,6 +92,30 @@ func (fs *FS) waitClear(c *ninep.Ctx, m *Mount, qid uint64) bool {
 	return true
 }
 
+// settled runs change, which touches the data of f, with the mutation lock held and when nothing of
+// the file is to be cleared. blocks is what begin is told. A change that gives space back, with 0, is
+// tried again after a commit if the disk is too full even for that. The errors are begin's and change's.
+func (fs *FS) settled(c *ninep.Ctx, f *File, blocks int, change func() error) error {
+	for try := 0; ; {
+		if err := fs.begin(c, blocks); err != nil {
+			return err
+		}
+		if fs.waitClear(c, f.mount, f.dent.qid) {
+			if fs.ctx.Err() != nil {
+				return errReadOnly
+			}
+			continue
+		}
+		err := change()
+		fs.end(c)
+		if blocks > 0 || !errors.Is(err, arena.ErrFull) || try == 2 {
+			return err
+		}
+		try++
+		c.Sleep(func() { fs.Sync(fs.ctx) })
+	}
+}
+
 // clears returns messages that clear the data blocks of which rec speaks, at most max of them, and
 // whether there are more. Holes need none.
 func (m *Mount) clears(g *epoch.Guard, rec kvfmt.Clear, max int) (msgs []kvfmt.Msg, more bool, err error) {
@@ -120,8 +145,8 @@ func (m *Mount) clears(g *epoch.Guard, rec kvfmt.Clear, max int) (msgs []kvfmt.M
 
 // clear adds to the batch what clears the file's data from offset from on, or else a record for the
 // background. start is to be called when the batch is applied.
-func (ch *change) clear(qid, from uint64) (start func(), err error) {
-	rec := kvfmt.Clear{Qid: qid, Gen: ch.gen, From: from, To: maxOffset}
+func (ch *change) clear(de *Dent, from uint64) (start func(), err error) {
+	rec := kvfmt.Clear{Qid: de.qid, Gen: ch.gen, From: from, To: math.MaxUint64}
 	msgs, more, err := ch.m.clears(ch.g, rec, clearNow)
 	if err != nil {
 		return nil, err
@@ -132,6 +157,10 @@ func (ch *change) clear(qid, from uint64) (start func(), err error) {
 	}
 	ch.add(kvfmt.Insert, rec.AppendKey(nil), rec.AppendValue(nil))
 	return func() {
+		// Should the job fail, whoever extends the file looks again.
+		de.mu.Lock()
+		de.clean = false
+		de.mu.Unlock()
 		ch.m.hold()
 		ch.fs.sweeper.add(ch.m, rec)
 	}, nil
@@ -140,7 +169,7 @@ func (ch *change) clear(qid, from uint64) (start func(), err error) {
 // widen makes the job that clears the end of the file clear all of it. The mutation lock is held,
 // so no batch of the job is under way.
 func (ch *change) widen(j *clearJob) {
-	j.rec.From, j.rec.To, j.rec.Gen = 0, maxOffset, ch.gen
+	j.rec.From, j.rec.To, j.rec.Gen = 0, math.MaxUint64, ch.gen
 	ch.add(kvfmt.Insert, j.rec.AppendKey(nil), j.rec.AppendValue(nil))
 }
 

@@ -22,16 +22,7 @@ func (f *File) Write(c *ninep.Ctx, p []byte, off uint64) (int, error) {
 	if mode == notOpen || mode&3 == ninep.OREAD || mode&3 == ninep.OEXEC {
 		return 0, errInUse
 	}
-	for {
-		if err := f.fs.begin(c, len(p)/blkfmt.BlkSize+2); err != nil {
-			return 0, err
-		}
-		if !f.fs.waitClear(c, f.mount, f.dent.qid) {
-			break
-		}
-	}
-	defer f.fs.end(c)
-	err := f.write(guard(c), p, off)
+	err := f.fs.settled(c, f, len(p)/blkfmt.BlkSize+2, func() error { return f.write(guard(c), p, off) })
 	if err != nil {
 		return 0, f.fs.wire(err, "write", f)
 	}

@@ -16,18 +16,18 @@ func (f *File) Wstat(c *ninep.Ctx, d *ninep.Dir) error {
 	if d.IsNull() {
 		return f.fs.syncFor(c)
 	}
-	for {
-		if err := f.fs.begin(c, 1); err != nil {
-			return err
-		}
-		if !f.fs.waitClear(c, f.mount, f.dent.qid) {
-			break
-		}
+	blocks := 1
+	f.mu.RLock()
+	if d.Length < f.dent.values().Length {
+		blocks = 0 // gives space back
 	}
-	defer f.fs.end(c)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.fs.wire(f.wstat(guard(c), d), "wstat", f)
+	f.mu.RUnlock()
+	err := f.fs.settled(c, f, blocks, func() error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.wstat(guard(c), d)
+	})
+	return f.fs.wire(err, "wstat", f)
 }
 
 // A wstatPlan is what a Twstat will change, all checked.
@@ -237,7 +237,7 @@ func (ch *change) resize(de *Dent, cur *kvfmt.Dir, length uint64) (start func(),
 		}
 	default:
 		if err = ch.zeroTail(de.qid, length); err == nil {
-			start, err = ch.clear(de.qid, roundUp(length))
+			start, err = ch.clear(de, roundUp(length))
 		}
 	}
 	return start, err
