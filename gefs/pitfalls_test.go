@@ -224,7 +224,6 @@ func TestPitfall85QidTypeFollowsTheMode(t *testing.T) {
 }
 
 func TestPitfall86TruncationInsideABlockLeavesZeros(t *testing.T) {
-	const blk = 16384
 	for _, size := range []int{100, blk - 1, blk, blk + 1, 3*blk + 77, 200*blk + 5} {
 		for _, cut := range []int{0, 1, 10, blk - 1, blk, blk + 1, 2*blk + 3, 150*blk + 9} {
 			if cut >= size {
@@ -261,7 +260,6 @@ func TestPitfall86TruncationInsideABlockLeavesZeros(t *testing.T) {
 }
 
 func TestPitfall87WhatWasNotWrittenIsZero(t *testing.T) {
-	const blk = 16384
 	w := newWorld(t)
 	s := w.as("glenda", "")
 	// Buffers that were in use, so that recycled memory is not zero by chance.

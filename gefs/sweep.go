@@ -75,17 +75,19 @@ func (s *sweeper) job(m *Mount, qid uint64) *clearJob {
 }
 
 // waitClear waits until nothing of the file is to be cleared. The mutation lock is held; if there
-// was something to wait for, it was given back, and waitClear returns true: the caller begins
-// again.
+// was something to wait for, or the request was cancelled meanwhile, it was given back, and waitClear
+// returns true: the caller begins again, or gives up.
 func (fs *FS) waitClear(c *ninep.Ctx, m *Mount, qid uint64) bool {
 	j := fs.sweeper.job(m, qid)
 	if j == nil {
 		return false
 	}
 	fs.mutMu.Unlock()
+	cancelled := c.Cancelled()
 	c.Sleep(func() {
 		select {
 		case <-j.done:
+		case <-cancelled:
 		case <-fs.ctx.Done():
 		}
 	})
@@ -101,8 +103,12 @@ func (fs *FS) settled(c *ninep.Ctx, f *File, blocks int, change func() error) er
 			return err
 		}
 		if fs.waitClear(c, f.mount, f.dent.qid) {
-			if fs.ctx.Err() != nil {
+			select {
+			case <-c.Cancelled():
+				return ninep.ErrInterrupted
+			case <-fs.ctx.Done():
 				return errReadOnly
+			default:
 			}
 			continue
 		}

@@ -400,3 +400,11 @@ const (
 	efsize    = "file too big"
 	espec     = "attach -- bad specifier"
 )
+
+func rawWrite(f *file, off uint64, text string) proto.FCall {
+	return &proto.TWrite{Fid: f.Num(), Offset: off, Data: []byte(text)}
+}
+
+func rawRead(f *file, off uint64, count uint32) proto.FCall {
+	return &proto.TRead{Fid: f.Num(), Offset: off, Count: count}
+}
