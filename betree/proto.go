@@ -9,7 +9,7 @@ import (
 // yet, and may be too much for one. Entries and messages are in order. Their bytes are those of
 // blocks the update holds, of the batch, or of its scratch memory.
 //
-// Entries and messages of a proto that has been passed to its parent do not change any more.
+// Protos may share what their ents and msgs are slices of, so neither is appended to.
 type proto struct {
 	level int
 	ents  []entry
@@ -143,9 +143,8 @@ func (u *update) cut(p *proto, total, parts int) []*proto {
 		}
 		q := u.proto(p.level)
 		q.src = p.src
-		// Full slices: whoever appends to a part must not write into the next.
-		q.ents = p.ents[ents:i:i]
-		q.msgs = p.msgs[msgs:hi:hi]
+		q.ents = p.ents[ents:i]
+		q.msgs = p.msgs[msgs:hi]
 		nodes = append(nodes, q)
 		ents, msgs = i, hi
 	}

@@ -120,11 +120,14 @@ func (c *cursor) seek(start []byte, skip bool) error {
 			s.vi = i
 			return nil
 		}
-		s.vi = max(i, 0)
 		s.bi = s.n.BufSearch(start)
 		for skip && s.bi < s.nbuf && bytes.Equal(s.n.Msg(s.bi).Key, start) {
 			s.bi++
 		}
+		if i < 0 {
+			return nil // all that is below comes after start
+		}
+		s.vi = i
 		if err := c.descend(); err != nil {
 			return err
 		}
@@ -148,8 +151,8 @@ func (c *cursor) next() (key, val []byte, ok bool, err error) {
 	}
 }
 
-// past reports whether key, and all after it, are behind the keys wanted. No key before the start
-// gets here.
+// past reports whether key, which is not before the start, and all after it are behind the keys
+// wanted.
 func (c *cursor) past(key []byte) bool {
 	return c.to != nil && kvfmt.Compare(key, c.to) >= 0 || !bytes.HasPrefix(key, c.prefix)
 }
@@ -160,8 +163,8 @@ func (c *cursor) settle() error {
 	for c.depth > 0 {
 		s := &c.step[c.depth-1]
 		pivot := c.depth < c.ht
-		// No key in a child is below the child's: do not read it for nothing.
-		if pivot && s.vi < s.nval && c.beyond(s.n.Key(s.vi)) {
+		// No key in a child is below the child's own: do not read it for nothing.
+		if pivot && s.vi < s.nval && c.past(s.n.Key(s.vi)) {
 			s.vi = s.nval
 		}
 		switch {
@@ -179,14 +182,6 @@ func (c *cursor) settle() error {
 		}
 	}
 	return nil
-}
-
-// beyond reports whether a child with that key can hold nothing that is wanted.
-func (c *cursor) beyond(key []byte) bool {
-	if c.to != nil && kvfmt.Compare(key, c.to) >= 0 {
-		return true
-	}
-	return kvfmt.Compare(key, c.prefix) > 0 && !bytes.HasPrefix(key, c.prefix)
 }
 
 // least returns the smallest key that is next on any level. There is one, after settle.

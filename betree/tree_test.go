@@ -29,7 +29,7 @@ func TestTreeShrinksFromTenThousandKeysToTen(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			rng := newRand(t)
 			s := newStore(t)
-			m := newModel(rng, s, mixedKeys(rng, c.kinds, c.n, c.short, c.long))
+			m := newModel(rng, s, mixedKeys(rng, c.kinds, c.n/slow, c.short, c.long))
 			m.bulky = c.bulky
 			tree := create(t, s)
 			rng.Shuffle(len(m.keys), func(i, j int) { m.keys[i], m.keys[j] = m.keys[j], m.keys[i] })
@@ -279,6 +279,27 @@ func TestSeparatorsAreTheFirstKeysOfFinishedNodes(t *testing.T) {
 		if tree.Height() != 2 {
 			t.Fatal("the leaf was not split")
 		}
+	}
+}
+
+// The key of a pivot is that of its first message, if that is below the first child's: the lookup of
+// a new first key would not get there otherwise.
+func TestPivotWithAMessageBelowItsChildrenIsFound(t *testing.T) {
+	s := newStore(t)
+	leaf := func(i int) made { return s.leaf(pair{conf(i, 0), value("old", 200)}) }
+	pairs := map[string]string{}
+	for _, i := range []int{100, 300, 500, 700} {
+		pairs[string(conf(i, 0))] = string(value("old", 200))
+	}
+	tree := s.open(s.pivot(nil, s.pivot(nil, leaf(100), leaf(300)), s.pivot(nil, leaf(500), leaf(700))), 3)
+	for i := range 60 {
+		// The lowest of all, then the lowest that goes to the second pivot.
+		for _, k := range [][]byte{conf(99-i, 0), conf(499-i, 0)} {
+			upsert(t, tree, insert(k, value("new", 200)))
+			pairs[string(k)] = string(value("new", 200))
+		}
+		s.check(tree)
+		want(t, tree, pairs)
 	}
 }
 
@@ -572,6 +593,41 @@ func TestScanStartsAtEveryKeyAndBetween(t *testing.T) {
 	if h := tree.Height(); h < 3 {
 		t.Errorf("only %d levels", h)
 	}
+}
+
+// A scan reads no leaf that can have nothing of what is wanted.
+func TestScanReadsOnlyWhatMayBeWanted(t *testing.T) {
+	s := newStore(t)
+	var leaves []made
+	for i := range 8 {
+		leaves = append(leaves, s.leaf(pair{conf(10*i, 0), nil}, pair{conf(10*i+1, 0), nil}))
+	}
+	// Messages behind what is wanted, and deletes of all that is.
+	msgs := []kvfmt.Msg{remove(conf(30, 0)), remove(conf(31, 0)), insert(conf(45, 0), nil)}
+	tree := s.open(s.pivot(nil, s.pivot(msgs, leaves[:5]...), s.pivot(nil, leaves[5:]...)), 3)
+	all := func(_, _ []byte) bool { return true }
+	for _, c := range []struct {
+		name  string
+		reads int
+		scan  func() error
+	}{
+		{"range of a leaf", 2, func() error { return tree.ScanRange(nil, conf(20, 0), conf(30, 0), all) }},
+		{"range at the end of a pivot", 2, func() error { return tree.ScanRange(nil, conf(40, 0), conf(50, 0), all) }},
+		{"range over the end of a pivot", 4, func() error { return tree.ScanRange(nil, conf(40, 0), conf(51, 0), all) }},
+		{"prefix", 3, func() error { return tree.Scan(nil, conf(20, 0)[:6], nil, all) }},
+		{"prefix where all was deleted", 3, func() error { return tree.Scan(nil, conf(30, 0)[:6], nil, all) }},
+		{"prefix of nothing", 0, func() error { return tree.Scan(nil, []byte{kvfmt.Klabel}, nil, all) }},
+		{"first", 2, func() error { return tree.Scan(nil, nil, nil, func(_, _ []byte) bool { return false }) }},
+	} {
+		if err := c.scan(); err != nil { // the root is read once
+			t.Fatal(err)
+		}
+		before := s.gets
+		if err := c.scan(); err != nil || s.gets-before != c.reads {
+			t.Errorf("%s: %d reads, %v, want %d", c.name, s.gets-before, err, c.reads)
+		}
+	}
+	s.check(tree)
 }
 
 // A directory is read in pieces, each with a new scan, while it changes: what was there all the
