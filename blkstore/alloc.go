@@ -50,10 +50,35 @@ func (s *Store) Enqueue(b *Blk) {
 	}
 	sh := s.shard(b.addr)
 	sh.mu.Lock()
+	stray := sh.blks[b.addr]
+	if stray != nil {
+		sh.removeLocked(stray)
+	}
 	sh.insertLocked(b)
 	sh.mu.Unlock()
+	if stray != nil {
+		s.stray(stray)
+	}
 	s.pinned.Add(1)
 	s.queue(b.addr).put(b)
+}
+
+// stray deals with a block that was in the cache although its address was free: somebody followed a
+// pointer there, so the disk is corrupt. If what was read verifies, the block is in use and free at
+// once, and to go on would overwrite it. The caller inherits the cache's reference.
+func (s *Store) stray(b *Blk) {
+	good := b.ready == nil
+	if !good {
+		select {
+		case <-b.ready:
+			good = b.err == nil
+		default: // still being read; whoever reads it sees that it does not verify
+		}
+	}
+	if good {
+		s.Latch(&blkfmt.CorruptError{Addr: b.addr, Type: b.typ, What: "it is in use and free at once"})
+	}
+	s.Drop(b)
 }
 
 // Discard gives back a block from New or NewData that was never enqueued, with its reference.
@@ -67,7 +92,7 @@ func (s *Store) Discard(b *Blk) {
 // A dead block waits in limbo for its readers to leave.
 type dead struct {
 	addr blkfmt.Addr
-	blk  *Blk // if it was never written, or is in memory anyway; nil otherwise
+	blk  *Blk // if it was never written, so that readers find it in memory only; nil otherwise
 }
 
 // Free says that the state being prepared no longer reaches the block at bp.Addr. If the committed
@@ -84,17 +109,45 @@ func (s *Store) Free(bp blkfmt.Bptr) error {
 		s.dying = append(s.dying, a)
 		return nil
 	}
-	b := s.cached(a)
-	if b != nil {
-		if s.queue(a).cancel(b) {
-			s.cancelled.Add(1)
-			s.Drop(b) // the queue's reference; limbo now pins it instead
-		} else {
-			s.pinned.Add(1)
-		}
-	}
+	// Limbo pins only what it must, so that it pins no more than the queue did: whoever waits for a
+	// buffer inside an epoch would wait for ever for those in limbo.
+	b := s.cancel(a)
+	s.Drop(b) // what cached holds; limbo inherits the queue's
 	s.epochs.Limbo(dead{a, b})
 	return nil
+}
+
+// FreeOwn is Free for a block that no reader but the holder of the mutation lock can be on its way
+// to, and that the caller has done with: its space comes back at once, unless the committed state
+// reaches it. It suits the nodes of a tree that is only read under that lock.
+func (s *Store) FreeOwn(bp blkfmt.Bptr) error {
+	a := bp.Addr
+	if !s.arenas.Fresh(a) {
+		return s.Free(bp)
+	}
+	if b := s.cancel(a); b != nil {
+		s.Drop(b)
+		s.Drop(b)
+		s.unpin(1)
+	}
+	s.uncache(a)
+	// A write of it that is under way ends before any later one to this address begins.
+	return s.arenas.Free(a)
+}
+
+// cancel voids the queue's entry for the block at a. If it did, it returns the block, on which the
+// caller then has two references, its own and the queue's; the block stays counted as pinned.
+func (s *Store) cancel(a blkfmt.Addr) *Blk {
+	b := s.cached(a)
+	if b == nil {
+		return nil
+	}
+	if !s.queue(a).cancel(b) {
+		s.Drop(b)
+		return nil
+	}
+	s.cancelled.Add(1)
+	return b
 }
 
 // release gives the space of blocks that nobody can reach any more back to the arenas.

@@ -31,12 +31,9 @@ func (s *Store) shard(a blkfmt.Addr) *shard {
 	return &s.shards[x%nshard]
 }
 
-// insert puts b, which the caller holds, into the shard; the cache takes a reference of its own.
-// The lock is held.
+// insertLocked puts b, which the caller holds, into the shard, where nothing of its address is; the
+// cache takes a reference of its own.
 func (sh *shard) insertLocked(b *Blk) {
-	if old := sh.blks[b.addr]; old != nil {
-		panic(fmt.Sprintf("blkstore: block %v is cached already, born %d", b.Where(), old.gen))
-	}
 	b.ref.Add(1)
 	b.slot = len(sh.ring)
 	sh.ring = append(sh.ring, b)
@@ -231,9 +228,14 @@ func (s *Store) get(g *epoch.Guard, bp blkfmt.Bptr, t blkfmt.Type) (*Blk, error)
 	b.err = s.fill(b, bp, t)
 	if b.err != nil {
 		sh.mu.Lock()
-		sh.removeLocked(b)
+		mine := sh.blks[b.addr] == b // or else somebody uncached it, and dropped it
+		if mine {
+			sh.removeLocked(b)
+		}
 		sh.mu.Unlock()
-		s.Drop(b)
+		if mine {
+			s.Drop(b)
+		}
 	}
 	close(b.ready)
 	if err := b.err; err != nil {
@@ -257,9 +259,15 @@ func (s *Store) found(g *epoch.Guard, b *Blk, bp blkfmt.Bptr, t blkfmt.Type) (*B
 			return nil, err
 		}
 	}
-	if !sameKind(b.typ, t) || bp.Gen != blkfmt.NoGen && b.gen != blkfmt.NoGen && bp.Gen != b.gen {
-		err := &blkfmt.CorruptError{Addr: bp.Addr, Type: t,
+	var err error
+	switch {
+	case !sameKind(b.typ, t) || bp.Gen != blkfmt.NoGen && b.gen != blkfmt.NoGen && bp.Gen != b.gen:
+		err = &blkfmt.CorruptError{Addr: bp.Addr, Type: t,
 			What: fmt.Sprintf("cached there is a %v block born in %d, wanted one born in %d", b.typ, b.gen, bp.Gen)}
+	case bp.Hash != blkfmt.NoHash && b.hashed.Load() && b.hash.Load() != bp.Hash:
+		err = &blkfmt.CorruptError{Addr: bp.Addr, Type: t, Want: bp.Hash, Got: b.hash.Load()}
+	}
+	if err != nil {
 		s.Drop(b)
 		return nil, err
 	}

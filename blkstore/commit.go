@@ -24,6 +24,7 @@ type Commit struct {
 	dying  []blkfmt.Addr
 	former blkfmt.Super  // the state committed before
 	healAt []blkfmt.Addr // superblock copies that do not say so
+	fresh  bool          // the first commit of a new disk
 }
 
 // Qgen returns the commit's generation.
@@ -60,7 +61,7 @@ func (s *Store) Seal(root Root) (*Commit, error) {
 		return nil, err
 	}
 	super.Arenas = sealed.Refs
-	c := &Commit{store: s, super: super, sealed: sealed, dying: s.dying, former: s.super, healAt: s.healAt}
+	c := &Commit{store: s, super: super, sealed: sealed, dying: s.dying, former: s.super, healAt: s.healAt, fresh: s.fresh}
 	s.dying, s.healAt, s.fresh = nil, nil, false
 	s.super = super
 	s.committing = true
@@ -113,6 +114,18 @@ func (c *Commit) steps(tell func(error)) error {
 	super := make([]byte, blkfmt.BlkSize)
 	if err := c.super.Encode(super); err != nil {
 		return err
+	}
+	if err := s.Err(); err != nil {
+		return err
+	}
+
+	// What was on the device before a ream must not come back half overwritten, in the place of a
+	// new disk whose second superblock is not written yet.
+	if c.fresh {
+		none := make([]byte, blkfmt.BlkSize)
+		if err := s.step([]arena.Write{{Addr: 0, Data: none}, {Addr: blkfmt.BackupAddr(s.devSize), Data: none}}); err != nil {
+			return err
+		}
 	}
 
 	// After a crash in the middle of a commit there may be only one superblock, and only one copy

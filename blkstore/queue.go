@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/emirpasic/gods/v2/trees/binaryheap"
-
 	"gefs9p/blkfmt"
 )
 
@@ -25,6 +23,8 @@ type qent struct {
 	seq  uint64
 	b    *Blk
 }
+
+func (e qent) valid() bool { return e.b.seq.Load() == e.seq }
 
 func qcmp(a, b qent) int {
 	if c := cmp.Compare(a.qgen, b.qgen); c != 0 {
@@ -51,7 +51,7 @@ type queue struct {
 	mu     sync.Mutex
 	work   *sync.Cond // something may be eligible
 	idle   *sync.Cond // a batch is done
-	heap   *binaryheap.Heap[qent]
+	heap   qheap
 	live   int
 	data   int
 	fence  int64 // generations up to here are wanted on the device
@@ -59,6 +59,7 @@ type queue struct {
 	flight int   // entries being written
 	fgen   int64 // lowest generation among them
 	done   bool
+	gone   bool // run has returned
 }
 
 const (
@@ -67,7 +68,7 @@ const (
 )
 
 func newQueue(s *Store) *queue {
-	q := &queue{store: s, heap: binaryheap.NewWith(qcmp), fence: -1}
+	q := &queue{store: s, fence: -1}
 	q.work = sync.NewCond(&q.mu)
 	q.idle = sync.NewCond(&q.mu)
 	return q
@@ -84,7 +85,7 @@ func (q *queue) put(b *Blk) {
 	seq := q.store.seq.Add(1)
 	q.mu.Lock()
 	b.seq.Store(seq)
-	q.heap.Push(qent{q.store.qgen.Load(), kind, b.addr, seq, b})
+	q.heap.push(qent{q.store.qgen.Load(), kind, b.addr, seq, b})
 	q.live++
 	if kind == kindData {
 		if q.data++; q.data >= eagerBlocks {
@@ -109,43 +110,34 @@ func (q *queue) cancel(b *Blk) bool {
 	b.seq.Store(0)
 	q.live--
 	if b.typ == blkfmt.Data {
-		q.data--
+		q.datumLocked()
 	}
-	if n := q.heap.Size(); n > 4*q.live+4096 {
-		q.sweepLocked()
+	if len(q.heap) > 4*q.live+4096 {
+		q.heap.filter(qent.valid)
 	}
 	return true
 }
 
-// sweepLocked throws the void entries out of the heap.
-func (q *queue) sweepLocked() {
-	old := q.heap.Values()
-	keep := old[:0]
-	for _, e := range old {
-		if e.b.seq.Load() == e.seq {
-			keep = append(keep, e)
-		}
+// datumLocked counts an entry of file data less.
+func (q *queue) datumLocked() {
+	if q.data--; q.data == 0 {
+		q.eager = false
 	}
-	q.heap.Clear()
-	q.heap.Push(keep...)
 }
 
 // peekLocked returns the first entry that is not void.
 func (q *queue) peekLocked() (qent, bool) {
-	for {
-		e, ok := q.heap.Peek()
-		if !ok || e.b.seq.Load() == e.seq {
-			return e, ok
+	for len(q.heap) > 0 {
+		if e := q.heap[0]; e.valid() {
+			return e, true
 		}
-		q.heap.Pop()
+		q.heap.pop()
 	}
+	return qent{}, false
 }
 
 // nextLocked returns the first entry if it is to be written now.
 func (q *queue) nextLocked() (qent, bool) {
-	if q.data == 0 {
-		q.eager = false
-	}
 	e, ok := q.peekLocked()
 	if !ok || q.store.Err() != nil {
 		return qent{}, false
@@ -167,16 +159,18 @@ func (q *queue) run() {
 			if !ok {
 				break
 			}
-			q.heap.Pop()
+			q.heap.pop()
 			e.b.seq.Store(0)
 			q.live--
 			if e.kind == kindData {
-				q.data--
+				q.datumLocked()
 			}
 			batch = append(batch, e)
 		}
 		if len(batch) == 0 {
 			if q.done {
+				q.gone = true
+				q.idle.Broadcast()
 				return
 			}
 			q.work.Wait()
@@ -220,7 +214,7 @@ func (q *queue) write(batch []qent, vec [][]byte) error {
 }
 
 // drain waits until everything queued in generations up to qgen has been written. It returns the
-// store's error if it has one.
+// store's error if it has one, and ErrClosed if nobody will write any more.
 func (q *queue) drain(qgen int64) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -233,6 +227,9 @@ func (q *queue) drain(qgen int64) error {
 		e, more := q.peekLocked()
 		if (!more || e.qgen > qgen) && (q.flight == 0 || q.fgen > qgen) {
 			return nil
+		}
+		if q.gone {
+			return ErrClosed
 		}
 		q.idle.Wait()
 	}
