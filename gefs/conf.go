@@ -21,7 +21,7 @@ const RetainKey = "retain"
 // checkConf says whether the configuration key may be set to the value.
 func checkConf(key, val string) error {
 	if key == "" || len(key) > ConfKeyMax {
-		return fmt.Errorf("set: key '%s': 1 to %d bytes are allowed", key, ConfKeyMax)
+		return fmt.Errorf("key '%s': 1 to %d bytes are allowed", key, ConfKeyMax)
 	}
 	if len(val) > ConfValMax {
 		return fmt.Errorf("set %s: value of %d bytes, at most %d are allowed", key, len(val), ConfValMax)
@@ -36,7 +36,7 @@ func checkConf(key, val string) error {
 
 // SetConf stores a configuration value in the snapshot that the label names, or for the whole disk
 // if the label is empty. A value that does not parse is refused. It is durable after the next
-// Sync. Errors: snap.ErrNoLabel, errReadOnly for a label that does not change.
+// Sync. Errors: snap.ErrNoLabel, snap.ErrNotMutable, errReadOnly.
 func (fs *FS) SetConf(c *ninep.Ctx, label, key, val string) error {
 	if err := checkConf(key, val); err != nil {
 		return err
@@ -70,7 +70,7 @@ func (fs *FS) changeConf(c *ninep.Ctx, label string, blocks int, m kvfmt.Msg) er
 	}
 	defer t.Close()
 	if !t.Mutable() {
-		return errReadOnly
+		return fmt.Errorf("snap: '%s': %w", label, snap.ErrNotMutable)
 	}
 	if m.Op == kvfmt.Delete {
 		if _, err := t.Lookup(g, m.Key, nil); err != nil {
@@ -82,7 +82,7 @@ func (fs *FS) changeConf(c *ninep.Ctx, label string, blocks int, m kvfmt.Msg) er
 
 func confError(err error, key []byte) error {
 	if err == betree.ErrNotFound {
-		return fmt.Errorf("clear: '%s': not set", key[1:])
+		return fmt.Errorf("'%s': not set", key[1:])
 	}
 	return err
 }

@@ -129,3 +129,6 @@ func (d *dumpDir) Remove(c *ninep.Ctx) error { return errPhase }
 
 // Clunk has nothing to give back.
 func (d *dumpDir) Clunk(c *ninep.Ctx) {}
+
+// Describe says what the fid stands for.
+func (d *dumpDir) Describe() string { return "dump" }

@@ -1,6 +1,7 @@
 package gefs
 
 import (
+	"fmt"
 	"strconv"
 	"sync"
 
@@ -52,6 +53,25 @@ func (f *File) path() string {
 	pqid, name := f.dent.pqid, f.dent.name
 	f.dent.mu.RUnlock()
 	return f.mount.pathOf(w.Guard, pqid, name)
+}
+
+// Describe says what the fid stands for, as far as memory knows it, for people who debug. Safe at any
+// time, also after Clunk.
+func (f *File) Describe() string {
+	f.mu.RLock()
+	de, mode := f.dent, f.mode
+	f.mu.RUnlock()
+	de.mu.RLock()
+	defer de.mu.RUnlock()
+	open := "not open"
+	if mode != notOpen {
+		open = fmt.Sprintf("open %#x", mode)
+	}
+	gone := ""
+	if de.gone {
+		gone = " removed"
+	}
+	return fmt.Sprintf("%s: dir=%d %q qid=%d %s uid=%d permit=%t%s", f.mount.name, int64(de.pqid), de.name, de.qid, open, f.uid, f.permit, gone)
 }
 
 // Stat fills d from the file's entry. Source: stat(5).

@@ -1,11 +1,14 @@
 package ninep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -17,6 +20,7 @@ import (
 type Conn struct {
 	s             *Server
 	rwc           io.ReadWriteCloser
+	id            uint64 // counts connections
 	name          string // for logs and traces
 	remote, local net.Addr
 	done          chan struct{} // closed when everything has ended
@@ -44,7 +48,7 @@ type Conn struct {
 }
 
 func newConn(s *Server, rwc io.ReadWriteCloser, id uint64) *Conn {
-	c := &Conn{s: s, rwc: rwc, name: fmt.Sprint(id), done: make(chan struct{}), refs: 1}
+	c := &Conn{s: s, rwc: rwc, id: id, name: fmt.Sprint(id), done: make(chan struct{}), refs: 1}
 	if nc, ok := rwc.(net.Conn); ok {
 		c.remote, c.local = nc.RemoteAddr(), nc.LocalAddr()
 		if c.remote != nil {
@@ -299,4 +303,39 @@ func (c *Conn) clunkAll() {
 		c.s.pool.put(w)
 	}
 	c.s.freeRequest(r)
+}
+
+// A ConnInfo describes a connection.
+type ConnInfo struct {
+	Conn        *Conn
+	Fids        []FidInfo // ordered by number
+	Outstanding int       // requests that wait for something
+}
+
+// A FidInfo describes a fid.
+type FidInfo struct {
+	Num  uint32
+	File File // nil for an auth fid; it may be clunked at any time, and is for looking at only
+}
+
+// Connections describes all connections, in the order in which they came. Safe for concurrent use.
+func (s *Server) Connections() []ConnInfo {
+	s.init()
+	s.mu.Lock()
+	conns := slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	slices.SortFunc(conns, func(a, b *Conn) int { return cmp.Compare(a.id, b.id) })
+	list := make([]ConnInfo, len(conns))
+	for i, c := range conns {
+		info := ConnInfo{Conn: c}
+		c.mu.Lock()
+		info.Outstanding = len(c.tags)
+		for n, f := range c.fids {
+			info.Fids = append(info.Fids, FidInfo{n, f.file})
+		}
+		c.mu.Unlock()
+		slices.SortFunc(info.Fids, func(a, b FidInfo) int { return cmp.Compare(a.Num, b.Num) })
+		list[i] = info
+	}
+	return list
 }

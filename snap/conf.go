@@ -1,6 +1,8 @@
 package snap
 
 import (
+	"gefs9p/betree"
+	"gefs9p/blkfmt"
 	"gefs9p/epoch"
 	"gefs9p/kvfmt"
 )
@@ -17,4 +19,11 @@ func (f *Forest) SetConf(g *epoch.Guard, m kvfmt.Msg) error {
 	err := f.tree.Upsert(g, 0, []kvfmt.Msg{m})
 	f.touch()
 	return err
+}
+
+// DumpWalk shows the snapshot tree as it was sealed last and changed since: at is told its root and
+// height, then v visits it. For debugging. The caller is inside an epoch.
+func (f *Forest) DumpWalk(g *epoch.Guard, v betree.Visit, at func(root blkfmt.Bptr, ht int)) error {
+	at(f.tree.Root())
+	return f.tree.Walk(g, v)
 }

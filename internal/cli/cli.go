@@ -117,7 +117,7 @@ The flags of gefs(4) work as well, without a command: gefs9p -f DISK; see
 	}
 	root.SetVersionTemplate("gefs9p {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newReam(), newServe(), newCheck(), newBench(), newGefs4())
+	root.AddCommand(newReam(), newServe(), newCheck(), newCtl(), newBench(), newGefs4())
 	return root
 }
 

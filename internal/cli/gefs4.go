@@ -37,8 +37,8 @@ func newGefs4() *cobra.Command {
 the command can be left out: gefs9p -f DISK.
 
 As there, -r erases what is on the disk without asking. The service name of -n is a Unix socket
-in plan9port's name space ($NAMESPACE, or /tmp/ns.$USER.$DISPLAY); without -n and -a the disk is
-served on the Unix socket DISK.sock.`,
+in plan9port's name space ($NAMESPACE, or /tmp/ns.$USER.$DISPLAY), and NAME.cmd is that of the console;
+without -n and -a the disk is served on the Unix socket DISK.sock, with the console on DISK.ctl.`,
 		Example: `  gefs9p -r glenda -f disk.img
   gefs9p -A -a 'tcp!*!564' -f disk.img
   gefs9p -c -f disk.img`,
@@ -75,6 +75,7 @@ served on the Unix socket DISK.sock.`,
 					return err
 				}
 				s.addrs = append(s.addrs, addr)
+				s.ctl = strings.TrimPrefix(addr, "unix!") + ".cmd"
 			}
 			s.disk = disk
 			s.in, s.out, s.errw = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()

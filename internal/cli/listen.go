@@ -18,11 +18,12 @@ import (
 type address struct {
 	given            string // by the user
 	network, address string // for package net
+	flag             string // with which it is given
 }
 
 // parseAddrs reads addresses. Without noAuth one that is not a Unix socket's is refused, because
-// there is no way yet for a client to prove who it is.
-func parseAddrs(given []string, noAuth bool) ([]address, error) {
+// there is no way yet for a client to prove who it is. flag is that with which they are given.
+func parseAddrs(flag string, given []string, noAuth bool) ([]address, error) {
 	var addrs []address
 	for _, s := range given {
 		network, addr, err := dial.Parse(s)
@@ -33,7 +34,7 @@ func parseAddrs(given []string, noAuth bool) ([]address, error) {
 			return nil, usagef("%s: there is no authentication protocol yet, so TCP is for everybody who can connect: "+
 				"allow that with -A, best on loopback (tcp!127.0.0.1!564), or listen on a Unix socket", s)
 		}
-		addrs = append(addrs, address{s, network, addr})
+		addrs = append(addrs, address{s, network, addr, flag})
 	}
 	return addrs, nil
 }
@@ -56,7 +57,7 @@ func listenAll(ctx context.Context, addrs []address) ([]net.Listener, error) {
 
 func (a address) listen(ctx context.Context) (net.Listener, error) {
 	if a.network == "unix" {
-		if err := removeStale(a.address); err != nil {
+		if err := a.removeStale(); err != nil {
 			return nil, err
 		}
 	}
@@ -71,9 +72,9 @@ func (a address) listen(ctx context.Context) (net.Listener, error) {
 	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, errors.New("the address is in use: another server listens there; stop it, or choose another address with -a")
+		return nil, fmt.Errorf("the address is in use: another server listens there; stop it, or choose another address with %s", a.flag)
 	case errors.Is(err, fs.ErrPermission) && a.network != "unix":
-		return nil, errors.New("permission denied: ports below 1024 are for the superuser; choose another with -a, such as tcp!127.0.0.1!5640")
+		return nil, fmt.Errorf("permission denied: ports below 1024 are for the superuser; choose another with %s, such as tcp!127.0.0.1!5640", a.flag)
 	}
 	var sys *os.SyscallError
 	if errors.As(err, &sys) {
@@ -84,7 +85,8 @@ func (a address) listen(ctx context.Context) (net.Listener, error) {
 
 // removeStale removes the socket of a server that is dead: one that nobody answers on. Anything
 // else that has the name is left alone, and an error.
-func removeStale(path string) error {
+func (a address) removeStale() error {
+	path := a.address
 	st, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -92,7 +94,7 @@ func removeStale(path string) error {
 	case err != nil:
 		return pathError(err)
 	case st.Mode()&fs.ModeSocket == 0:
-		return errors.New("there is a file of that name that is no socket; remove it, or choose another address with -a")
+		return fmt.Errorf("there is a file of that name that is no socket; remove it, or choose another address with %s", a.flag)
 	}
 	c, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
@@ -100,7 +102,7 @@ func removeStale(path string) error {
 	}
 	// Only a refusal says that there is no server; one that is busy may not take us at once.
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return errors.New("another server listens there; stop it, or choose another address with -a")
+		return fmt.Errorf("another server listens there; stop it, or choose another address with %s", a.flag)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return pathError(err)

@@ -37,11 +37,18 @@ type server struct {
 	keyFile    string
 	level      slog.Level
 
+	ctl         string // path of the console's socket; empty means DISK.ctl, if that can be had
+	noCtl       bool
+	ctl9p       []string // addresses where the console is served over 9P
+	noSnapshots bool
+
 	in   io.Reader
 	out  io.Writer // "listening ADDR", and 9P with stdio
 	errw io.Writer
 
-	log *slog.Logger
+	key      *[blkfmt.KeySize]byte // content of keyFile
+	log      *slog.Logger
+	levelVar slog.LevelVar // what log logs; the console can change it
 }
 
 // shutdownTime is how long requests under way may take to finish once the server is to end.
@@ -60,6 +67,9 @@ signal ends it at once; then the disk is as after a power cut, which does it no 
 When it is ready it prints a line "listening ADDR" for every address. Without -a it
 listens on the Unix socket DISK.sock, which only you and the superuser can connect to, and says
 how to mount it.
+
+The console, for gefs9p ctl, is on the Unix socket DISK.ctl; see docs/console.md. Automatic snapshots
+are made as the configuration key retain says, by default every minute, hour and day.
 
 Addresses are written as on Plan 9 (tcp!*!564, unix!/run/gefs), as host:port, or as a path
 with a slash in it.`,
@@ -86,14 +96,22 @@ with a slash in it.`,
 	f.VarP(&s.mem, "memory", "m", "memory for cached blocks: 25%, 512M, 2G")
 	f.StringVar(&s.keyFile, "keyfile", "", "the disk's key file; with --create also make a disk hashed under it")
 	f.BoolVarP(&s.stdio, "stdio", "s", false, "also serve standard input and output; without -a nothing else, until the client hangs up")
+	f.StringVar(&s.ctl, "ctl", "", "`PATH` of the console's socket instead of DISK.ctl; none for no console")
+	f.StringArrayVar(&s.ctl9p, "ctl9p", nil, "also offer the console as a 9P file, cmd, at `ADDR`; may be given many times")
+	f.BoolVar(&s.noSnapshots, "no-snapshots", false, "make and delete no automatic snapshots")
 	f.TextVar(&s.level, "log", slog.LevelInfo, "log what is at least a `LEVEL`: debug, info, warn or error")
 	return cmd
 }
 
 // run serves until ctx ends or a signal comes.
 func (s *server) run(ctx context.Context) (err error) {
-	s.log = slog.New(slog.NewTextHandler(s.errw, &slog.HandlerOptions{Level: s.level}))
-	addrs, err := parseAddrs(s.addrs, s.noAuth)
+	s.levelVar.Set(s.level)
+	s.log = slog.New(slog.NewTextHandler(s.errw, &slog.HandlerOptions{Level: &s.levelVar}))
+	addrs, err := parseAddrs("-a", s.addrs, s.noAuth)
+	if err != nil {
+		return err
+	}
+	ctl9p, err := parseAddrs("--ctl9p", s.ctl9p, s.noAuth)
 	if err != nil {
 		return err
 	}
@@ -133,11 +151,17 @@ func (s *server) run(ctx context.Context) (err error) {
 			l.Close()
 		}
 	}()
+	con, err := s.listenConsole(ctx, ctl9p)
+	if err != nil {
+		undo()
+		return err
+	}
+	defer con.close()
 	fsys, err := s.load(dev)
 	if err != nil {
 		return err
 	}
-	err = s.serve(ctx, fsys, listeners, std)
+	err = s.serve(ctx, fsys, listeners, std, con)
 	if cerr := fsys.Close(); cerr != nil {
 		err = errors.Join(err, fmt.Errorf("%s: what was written last could not be committed: %w", s.disk, cerr))
 	}
@@ -150,7 +174,7 @@ func (s *server) run(ctx context.Context) (err error) {
 // defaultAddr is where a disk is served if nobody says otherwise.
 func defaultAddr(disk string) (address, error) {
 	name := disk + ".sock"
-	as, err := parseAddrs([]string{"unix!" + name}, false)
+	as, err := parseAddrs("-a", []string{"unix!" + name}, false)
 	if err != nil {
 		return address{}, usagef("cannot listen on %s: %w (choose an address with -a)", name, errors.Unwrap(err))
 	}
@@ -171,17 +195,18 @@ func (s *server) open(ctx context.Context) (dev *blkdev.File, undo func(), err e
 
 // load loads the disk and says what it is, in the words of the reference.
 func (s *server) load(dev *blkdev.File) (*gefs.FS, error) {
-	key, err := readKey(s.keyFile)
-	if err != nil {
+	var err error
+	if s.key, err = readKey(s.keyFile); err != nil {
 		return nil, err
 	}
 	cache := s.mem.blocks()
 	limitGarbage(int64(cache) * blkfmt.BlkSize)
 	fsys, err := gefs.Open(dev, gefs.Options{
 		Cache:      cache,
-		Key:        key,
+		Key:        s.key,
 		ReadOnly:   s.readOnly,
 		Permissive: s.permissive,
+		Schedule:   !s.noSnapshots,
 		Logger:     s.log,
 	})
 	if err != nil {
@@ -222,10 +247,13 @@ func limitGarbage(cache int64) {
 
 // serve answers clients until ctx ends, a listener fails or, when there is only std, its client
 // hangs up. All connections are over when it returns.
-func (s *server) serve(ctx context.Context, fsys *gefs.FS, listeners []net.Listener, std *stdio) error {
+func (s *server) serve(ctx context.Context, fsys *gefs.FS, listeners []net.Listener, std *stdio, con *consoles) error {
 	srv := &ninep.Server{FS: fsys, NewWorker: fsys.NewWorker, FreeWorker: fsys.FreeWorker, Logger: s.log}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	// The consoles end last: one of them may be what ends the server, and has yet to say so.
+	endConsoles := s.serveConsole(ctx, fsys, srv, con, func() { cancel(nil) })
+	defer endConsoles()
 	var wg sync.WaitGroup
 	for _, l := range listeners {
 		wg.Go(func() {

@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+
+	"gefs9p/cons"
+	"gefs9p/gefs"
+	"gefs9p/ninep"
+)
+
+// consoles are the listeners of a server's console.
+type consoles struct {
+	line  net.Listener   // nil for none
+	ninep []net.Listener // for 9P
+}
+
+func (c *consoles) close() {
+	if c.line != nil {
+		c.line.Close()
+	}
+	for _, l := range c.ninep {
+		l.Close()
+	}
+}
+
+// listenConsole listens for those who administer the disk. A socket that was asked for must be had;
+// DISK.ctl, which was not, only should.
+func (s *server) listenConsole(ctx context.Context, ctl9p []address) (*consoles, error) {
+	c := new(consoles)
+	if s.ctl != "none" {
+		path := s.ctl
+		if path == "" {
+			path = s.disk + ".ctl"
+		}
+		ls, err := listenAll(ctx, []address{{given: path, network: "unix", address: path, flag: "--ctl"}})
+		switch {
+		case err == nil:
+			c.line = ls[0]
+		case s.ctl != "":
+			return nil, err
+		default:
+			s.log.Warn("there is no console; give it a place with --ctl", "err", err)
+		}
+	}
+	var err error
+	if c.ninep, err = listenAll(ctx, ctl9p); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// serveConsole starts the consoles. halt is to end the server. end waits until those who were told so
+// know it, and closes the consoles.
+func (s *server) serveConsole(ctx context.Context, fsys *gefs.FS, srv *ninep.Server, con *consoles, halt func()) (end func()) {
+	console := &cons.Console{FS: fsys, Key: s.key, Halt: halt, Level: &s.levelVar, Connections: srv.Connections}
+	var wg sync.WaitGroup
+	if con.line != nil {
+		s.log.Info("console", "socket", addrName(con.line))
+		wg.Go(func() {
+			if err := console.Serve(ctx, con.line); err != nil {
+				s.log.Error("the console does not answer any more", "err", err)
+			}
+		})
+	}
+	var files *ninep.Server
+	if len(con.ninep) > 0 {
+		files = &ninep.Server{FS: cons.NewFileSystem(ctx, console), Logger: s.log}
+	}
+	for _, l := range con.ninep {
+		fmt.Fprintf(s.errw, "console on %s\n", addrName(l))
+		wg.Go(func() {
+			if err := files.Serve(context.WithoutCancel(ctx), l); err != nil && err != ninep.ErrClosed {
+				s.log.Error("the console does not answer any more", "addr", addrName(l), "err", err)
+			}
+		})
+	}
+	return func() {
+		if files != nil {
+			deadline, stop := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+			defer stop()
+			if err := files.Shutdown(deadline); err != nil {
+				s.log.Log(deadline, slog.LevelWarn, "console requests were cut off", "after", shutdownTime)
+			}
+		}
+		wg.Wait()
+	}
+}
