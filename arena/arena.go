@@ -120,9 +120,10 @@ func (a *arena) settleLocked() {
 	}
 }
 
-// allocLocked takes a block for a caller of Set.Alloc. It returns false at the log floor.
-func (a *arena) allocLocked(hint uint64, seq bool) (blkfmt.Addr, bool) {
-	if a.suspect != "" || a.free.blocks() <= a.floor {
+// allocLocked takes a block for a caller of Set.Alloc. It returns false at the log floor, or already
+// at the reserve if that is to be left alone.
+func (a *arena) allocLocked(hint uint64, seq, spare bool) (blkfmt.Addr, bool) {
+	if a.suspect != "" || a.free.blocks() <= a.floor || spare && a.free.total <= a.reserve {
 		return blkfmt.NoAddr, false
 	}
 	var b blkfmt.Addr

@@ -124,15 +124,17 @@ func (s *Set) Alloc(hint uint64, seq bool) (blkfmt.Addr, error) {
 	if hint != Meta && n > 1 {
 		start += hint%(n-1) + 1
 	}
-	// The try counts in the choice, or a full first arena would look like a full disk.
-	for try := range 2 * n {
+	// The try counts in the choice, or a full first arena would look like a full disk. No arena goes
+	// below its reserve before all are down to theirs: space that is given back would first have to
+	// make up for that.
+	for try := range 3 * n {
 		a := s.arenas[(start+try)%n]
 		if try+1 >= n {
 			a.mu.Lock()
 		} else if !a.mu.TryLock() {
 			continue
 		}
-		b, ok := a.allocLocked(hint, seq)
+		b, ok := a.allocLocked(hint, seq, try < 2*n)
 		a.unlock()
 		if ok {
 			return b, nil

@@ -1,6 +1,8 @@
 package blkstore
 
 import (
+	"context"
+
 	"gefs9p/arena"
 	"gefs9p/blkfmt"
 	"gefs9p/epoch"
@@ -170,6 +172,18 @@ func (s *Store) release(list []dead) {
 // Tick moves limbo on if that is possible without waiting. Whoever made a mutation calls it
 // afterwards, outside of its epoch and locks.
 func (s *Store) Tick() { s.epochs.Tick() }
+
+// Reclaim returns when no reader holds up what was freed before the call, and such blocks as no commit
+// has to come for first are free. The caller holds no lock and is outside any epoch. The error is
+// ctx's.
+func (s *Store) Reclaim(ctx context.Context) error {
+	for try := 0; try < 3 && s.epochs.Pending() > 0; try++ {
+		if err := s.epochs.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Dying returns the number of blocks that the next commit gives back. The caller has the mutation
 // lock.

@@ -41,12 +41,11 @@ func (fs *FS) begin(c *ninep.Ctx, blocks int) error {
 		case fs.st.Arenas().LogPressure():
 			wait = func() error { return fs.Sync(fs.ctx) }
 		case blocks > 0 && fs.room() < int64(blocks+treeBlocks):
-			// What was freed comes back with the next commit.
-			if try >= 3 || fs.st.Dying() == 0 {
+			if try >= 3 || fs.room()+fs.waiting() < int64(blocks+treeBlocks) {
 				fs.mutMu.Unlock()
 				return errFull
 			}
-			wait = func() error { return fs.Sync(fs.ctx) }
+			wait = fs.reclaim
 		default:
 			return nil
 		}
@@ -60,6 +59,28 @@ func (fs *FS) begin(c *ninep.Ctx, blocks int) error {
 			return errReadOnly
 		}
 	}
+}
+
+// waiting returns the number of blocks that were freed and are not free yet: a commit has to come
+// first, or readers have to leave.
+func (fs *FS) waiting() int64 {
+	n := int64(0)
+	for _, a := range fs.st.Arenas().Stat() {
+		n += a.Waiting / blkfmt.BlkSize
+	}
+	return n
+}
+
+// reclaim makes free what was freed before it is called. The caller has no lock and is outside any
+// epoch.
+func (fs *FS) reclaim() error {
+	if err := fs.Sync(fs.ctx); err != nil {
+		return err
+	}
+	// A commit gives space back when it has done all else.
+	fs.commitMu.Lock()
+	fs.commitMu.Unlock()
+	return fs.st.Reclaim(fs.ctx)
 }
 
 // end gives the mutation lock back after a request that changed something: its worker moves limbo
@@ -102,7 +123,7 @@ func (fs *FS) retry(c *ninep.Ctx, change func() error) error {
 		if !errors.Is(err, arena.ErrFull) || try == 2 {
 			return err
 		}
-		c.Sleep(func() { fs.Sync(fs.ctx) })
+		c.Sleep(func() { fs.reclaim() })
 	}
 }
 

@@ -118,7 +118,7 @@ func (fs *FS) settled(c *ninep.Ctx, f *File, blocks int, change func() error) er
 			return err
 		}
 		try++
-		c.Sleep(func() { fs.Sync(fs.ctx) })
+		c.Sleep(func() { fs.reclaim() })
 	}
 }
 
@@ -241,7 +241,7 @@ func (fs *FS) sweep(j *clearJob) error {
 		}
 		more, err := fs.sweepBatch(j)
 		if errors.Is(err, arena.ErrFull) {
-			if err := fs.Sync(fs.ctx); err != nil {
+			if err := fs.reclaim(); err != nil {
 				return err
 			}
 			continue
