@@ -44,16 +44,17 @@ func TestGoSourceSurvivesKill(t *testing.T) {
 	disk := filepath.Join(t.TempDir(), "disk")
 	mustRun(t, "ream", "-u", "glenda", "--size", "1G", disk)
 
-	p := serve(t, "serve", "-m", "256M", disk)
+	p := serve(t, "serve", "-m", "64M", disk)
 	began := time.Now()
 	if err := p.copyIn(tr, "src"); err != nil {
 		t.Fatalf("copy: %v", err)
 	}
 	t.Logf("copied %d files, %d folders, %d MiB in %v", len(tr.files), len(tr.dirs), tr.bytes>>20, time.Since(began))
+	p.checkMemory(64)
 	p.kill()
 	checkClean(t, disk)
 
-	p = serve(t, "serve", "-m", "256M", disk)
+	p = serve(t, "serve", "-m", "64M", disk)
 	began = time.Now()
 	if err := p.compare(tr, "src"); err != nil {
 		t.Fatalf("after the kill: %v", err)
@@ -63,6 +64,25 @@ func TestGoSourceSurvivesKill(t *testing.T) {
 		t.Errorf("exit code %d after SIGTERM\n%s", code, p.stderr())
 	}
 	checkClean(t, disk)
+}
+
+// checkMemory sees whether the server with a cache of so many MiB has kept to about that.
+func (p *process) checkMemory(cache int) {
+	p.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil || raceFlags != nil {
+		return // another system, or one where memory means something else
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	var kib int
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		p.t.Fatalf("no VmHWM in %q", status)
+	}
+	p.t.Logf("the server took %d MiB", kib>>10)
+	const beside = 192 // code, connections, garbage
+	if kib>>10 > cache+beside {
+		p.t.Errorf("the server took %d MiB of memory, its cache being %d", kib>>10, cache)
+	}
 }
 
 // TestKillLosesNothingSynced kills the server again and again in the middle of a copy. What was synced

@@ -24,7 +24,7 @@ that is read is compared with what was written.
 With --null it is itself a server instead, on ADDR: one that answers at once and does nothing.
 
 The workloads are ` + strings.Join(bench.IDs(), " ") + `; the table says what each does.`,
-		Example: `  gefs9p bench disk.img.sock
+		Example: `  gefs9p bench ./disk.img.sock
   gefs9p bench --scale 0.1 -w W1,W6 --wire 'tcp!127.0.0.1!564'
   gefs9p bench --null /tmp/null.sock`,
 		Args: func(cmd *cobra.Command, args []string) error {
