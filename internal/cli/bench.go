@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,6 +14,7 @@ func newBench() *cobra.Command {
 	var o bench.Options
 	var null bool
 	var fileSize sizeFlag
+	var wireProgram string
 	cmd := &cobra.Command{
 		Use:   "bench [ADDR]",
 		Short: "load a 9P2000 server and say how fast it answers",
@@ -42,9 +42,8 @@ The workloads are ` + strings.Join(bench.IDs(), " ") + `; the table says what ea
 				return bench.ServeNull(cmd.Context(), args[0], cmd.OutOrStdout())
 			}
 			o.Addr, o.Sizes.FileSize = args[0], int64(fileSize)
-			// A process of its own compares better with a server that is one.
-			if self, err := os.Executable(); err == nil {
-				o.WireCommand = []string{self, "bench", "--null"}
+			if wireProgram != "" {
+				o.Wire, o.WireCommand = true, []string{wireProgram, "bench", "--null"}
 			}
 			rep, err := bench.Run(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if errors.Is(err, bench.ErrUsage) {
@@ -71,6 +70,7 @@ The workloads are ` + strings.Join(bench.IDs(), " ") + `; the table says what ea
 	f.BoolVar(&o.Cold, "cold", false, "the server's caches are empty: say so, and make nothing that is not there")
 	f.BoolVar(&o.NoVerify, "no-verify", false, "do not compare what is read")
 	f.BoolVar(&o.Wire, "wire", false, "run everything on a null server too, for the ceiling of the sockets")
+	f.StringVar(&wireProgram, "wire-program", "", "with --wire: the null server is `PROGRAM`, a gefs9p, as a process of its own, which compares better")
 	f.StringVar(&o.DeviceDir, "device", "", "write the same to a file in `DIR` too, for the ceiling of the device")
 	f.BoolVar(&o.JSON, "json", false, "write a report as JSON instead of a table")
 	f.Var(&fileSize, "file-size", "of the big file (suffixes K M G T)")
