@@ -10,6 +10,7 @@
 //
 //   - A block allocated since the last Seal was never part of a state on disk. Its write is
 //     cancelled, it waits in limbo until no reader can have its pointer, and its address is free.
+//     FreeOwn does without the wait, for blocks that nobody reads but who frees them.
 //   - Any other block is part of the committed state. The next Seal logs it as free before its
 //     barrier, and it is handed out only after that commit is durable and its readers have left.
 //
@@ -26,6 +27,11 @@
 // Whatever the power does between two writes, one superblock leads to a whole state: until step 2
 // is done the old one does, with the second header copies, which still match it.
 //
+// Two cases need a step before these. If Open found that copies differ, the bad ones are first made
+// equal to the good, superblocks before headers, as the good ones are about to be overwritten. And the
+// first commit of a new disk first erases both superblocks: the old disk's second one, younger by its
+// generation, must not lead to what the first step has half overwritten.
+//
 // # Failure
 //
 // The first failed write or flush latches the store: no write follows, Err says why, mutations and
@@ -33,9 +39,16 @@
 //
 // # Locks
 //
-// Outermost first: fill (a block's ready channel) › shard.mu › pool.mu, and queue.mu; all are leaf
-// locks towards package arena's. Nobody holds one while waiting for a buffer, the device or an
-// epoch. The caller's mutation lock orders Seal against New, Enqueue and Free.
+// shard.mu, pool.mu and queue.mu are leaves: nothing is called with one held, and nobody holds one
+// while waiting for a buffer, a block's fill, the device or an epoch. The caller's mutation lock
+// orders Seal against New, Enqueue and Free.
+//
+// # Buffers
+//
+// There are a fixed number. A worker may wait for one inside an epoch, and with the mutation lock
+// held, so what it waits for must come without either: the queues write what is unwritten. Only what
+// was never written stays in memory for limbo. A mutation waits in WaitRoom, outside, while half of
+// the buffers are pinned in one of these ways, and one mutation must not need the other half.
 //
 // Units: addresses are bytes on the device, sizes of the cache are counted in blocks.
 //

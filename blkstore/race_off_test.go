@@ -1,0 +1,5 @@
+//go:build !race
+
+package blkstore
+
+const raceEnabled = false
