@@ -13,26 +13,12 @@ import (
 // ErrNotFound, *blkfmt.CorruptError, those of Store.GetNode. Safe for concurrent use; the caller is
 // inside an epoch.
 func (t *Tree) Lookup(g *epoch.Guard, key, dst []byte) ([]byte, error) {
-	var p path
-	root, ht, err := t.acquire(g)
+	v, err := t.View(g)
 	if err != nil {
 		return nil, fmt.Errorf("lookup: %w", err)
 	}
-	p.push(root)
-	val, ok, err := p.lookup(t, g, ht, key)
-	if err == nil && ok {
-		dst = append(dst[:0], val...)
-	}
-	for _, s := range p.step[:p.n] {
-		t.st.Drop(s.b)
-	}
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("lookup of key %x: %w", key, err)
-	case !ok:
-		return nil, ErrNotFound
-	}
-	return dst, nil
+	defer v.Close()
+	return v.Lookup(g, key, dst)
 }
 
 // A path is the nodes from the root down to where the value of a key may be, and the range of

@@ -22,14 +22,22 @@ func (t *Tree) Scan(g *epoch.Guard, prefix, after []byte, fn func(key, val []byt
 	if after != nil && kvfmt.Compare(after, prefix) >= 0 {
 		start, skip = after, true
 	}
-	return c.scan(start, skip, fn)
+	root, ht, err := t.acquire(g)
+	if err != nil {
+		return fmt.Errorf("scan: %w", err)
+	}
+	return c.scan(root, ht, start, skip, fn)
 }
 
 // ScanRange is Scan for the keys from from up to to, which is not included. A nil to is above every
 // key.
 func (t *Tree) ScanRange(g *epoch.Guard, from, to []byte, fn func(key, val []byte) (more bool)) error {
-	c := cursor{t: t, g: g, to: to}
-	return c.scan(from, false, fn)
+	v, err := t.View(g)
+	if err != nil {
+		return fmt.Errorf("scan: %w", err)
+	}
+	defer v.Close()
+	return v.ScanRange(g, from, to, fn)
 }
 
 // A cursor is a position between the pairs of a tree: a path from the root down, and on each level
@@ -55,13 +63,10 @@ type step struct {
 	bi, nbuf int
 }
 
-// scan calls fn for the pairs from start on; if skip, for those after it.
-func (c *cursor) scan(start []byte, skip bool, fn func(key, val []byte) bool) error {
+// scan calls fn for the pairs from start on; if skip, for those after it. It takes over the reference
+// on the root.
+func (c *cursor) scan(root Block, ht int, start []byte, skip bool, fn func(key, val []byte) bool) error {
 	defer c.close()
-	root, ht, err := c.t.acquire(c.g)
-	if err != nil {
-		return fmt.Errorf("scan: %w", err)
-	}
 	c.ht = ht
 	c.push(root)
 	if err := c.seek(start, skip); err != nil {

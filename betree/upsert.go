@@ -30,6 +30,13 @@ const BatchMax = blkfmt.BufSpc
 //
 // The caller has the mutation lock and is inside an epoch. Source: btupsert.
 func (t *Tree) Upsert(g *epoch.Guard, gen blkfmt.Gen, msgs []kvfmt.Msg) error {
+	return t.UpsertPublish(g, gen, msgs, func(swap func()) { swap() })
+}
+
+// UpsertPublish is Upsert for who keeps something else in step with the tree: when all is ready and
+// nothing can fail any more, it calls publish, which must call swap once. That makes the upsert
+// visible. After an error that says that the tree is as it was, publish was not called.
+func (t *Tree) UpsertPublish(g *epoch.Guard, gen blkfmt.Gen, msgs []kvfmt.Msg, publish func(swap func())) error {
 	size, err := checkBatch(msgs)
 	if err != nil || len(msgs) == 0 {
 		return err
@@ -53,7 +60,7 @@ func (t *Tree) Upsert(g *epoch.Guard, gen blkfmt.Gen, msgs []kvfmt.Msg) error {
 		u.abort()
 		return fmt.Errorf("upsert: %w", err)
 	}
-	t.publish(top, ht)
+	publish(func() { t.publish(top, ht) })
 	return u.commit()
 }
 

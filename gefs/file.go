@@ -145,9 +145,21 @@ func (de *Dent) isDir() bool {
 	return de.dir.Mode&dmDir != 0
 }
 
+// view returns the file's length together with the tree of the same moment, to be closed.
+func (f *File) view(g *epoch.Guard) (uint64, betree.View, error) {
+	f.dent.mu.RLock()
+	defer f.dent.mu.RUnlock()
+	v, err := f.mount.tree.View(g)
+	return f.dent.dir.Length, v, err
+}
+
 // readAt reads the file's bytes; what was never written is zero.
 func (f *File) readAt(g *epoch.Guard, p []byte, off uint64) (int, error) {
-	length := f.dent.values().Length
+	length, view, err := f.view(g)
+	if err != nil {
+		return 0, err
+	}
+	defer view.Close()
 	if off >= length {
 		return 0, nil
 	}
@@ -163,7 +175,7 @@ func (f *File) readAt(g *epoch.Guard, p []byte, off uint64) (int, error) {
 	var few [4]piece
 	pieces := few[:0]
 	if first+blkfmt.BlkSize >= end {
-		bp, ok, err := f.mount.dataPtr(g, f.dent.qid, first)
+		bp, ok, err := dataPtr(g, view, f.dent.qid, first)
 		if err != nil {
 			return 0, err
 		}
@@ -174,7 +186,7 @@ func (f *File) readAt(g *epoch.Guard, p []byte, off uint64) (int, error) {
 		var bad error
 		from := kvfmt.AppendDatKey(kfrom[:0], f.dent.qid, first)
 		to := kvfmt.AppendDatKey(kto[:0], f.dent.qid, end)
-		err := f.mount.tree.ScanRange(g, from, to, func(k, v []byte) bool {
+		err := view.ScanRange(g, from, to, func(k, v []byte) bool {
 			var pc piece
 			if _, pc.off, bad = kvfmt.GetDat(k); bad == nil {
 				pc.bp, bad = kvfmt.GetDatVal(v)
@@ -210,9 +222,18 @@ func (f *File) readAt(g *epoch.Guard, p []byte, off uint64) (int, error) {
 
 // dataPtr returns the pointer to the data block of the file at off, and whether there is one.
 func (m *Mount) dataPtr(g *epoch.Guard, qid, off uint64) (blkfmt.Bptr, bool, error) {
+	v, err := m.tree.View(g)
+	if err != nil {
+		return blkfmt.NoPtr, false, err
+	}
+	defer v.Close()
+	return dataPtr(g, v, qid, off)
+}
+
+func dataPtr(g *epoch.Guard, tree betree.View, qid, off uint64) (blkfmt.Bptr, bool, error) {
 	var kbuf [kvfmt.DatKeySize]byte
 	var vbuf [kvfmt.ValMax]byte
-	v, err := m.tree.Lookup(g, kvfmt.AppendDatKey(kbuf[:0], qid, off), vbuf[:0])
+	v, err := tree.Lookup(g, kvfmt.AppendDatKey(kbuf[:0], qid, off), vbuf[:0])
 	if err == betree.ErrNotFound {
 		return blkfmt.NoPtr, false, nil
 	}

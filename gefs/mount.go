@@ -86,10 +86,7 @@ func (fs *FS) unmount(c *ninep.Ctx, m *Mount) {
 // A Dent is a file in use.
 //
 //   - There is one for each file and Mount, in Mount.dents, while refs is not zero.
-//   - Its values are those of the tree, or newer by an upsert that is just being made. They change
-//     under the mutation lock and mu.
-//   - trunc is not nil while blocks beyond the end are still to be cleared: until it is closed the
-//     file's data must not change.
+//   - Its values are those of the tree. They change together with it, under the mutation lock and mu.
 type Dent struct {
 	mount *Mount
 	qid   uint64
@@ -100,7 +97,7 @@ type Dent struct {
 	name  string
 	dir   kvfmt.Dir
 	gone  bool // removed
-	trunc chan struct{}
+	void  bool // was never the file's Dent: who looked it up found it moved
 	clean bool // no data block lies beyond the end, and none holds bytes beyond it but zeros
 
 	opens int  // fids that have it open
@@ -111,33 +108,60 @@ type Dent struct {
 // that was looked up, v what was found there when the tree's version was vers.
 func (m *Mount) dent(g *epoch.Guard, pqid uint64, name string, d kvfmt.Dir, vers uint64) (*Dent, error) {
 	m.dentMu.Lock()
-	if de := m.dents[d.Qid.Path]; de != nil {
+	for {
+		de := m.dents[d.Qid.Path]
+		if de == nil {
+			break
+		}
 		de.refs++
 		m.dentMu.Unlock()
-		return de, nil
+		if de.usable() {
+			return de, nil
+		}
+		m.dentMu.Lock()
+		m.put(de)
 	}
 	de := &Dent{mount: m, qid: d.Qid.Path, refs: 1, pqid: pqid, name: name, dir: d}
 	de.mu.Lock()
 	m.dents[de.qid] = de
 	m.dentMu.Unlock()
 	defer de.mu.Unlock()
-	// Whoever changes the file from here on has this Dent. If something was changed between the
-	// lookup and now, look again.
-	for m.tree.Version() != vers {
-		vers = m.tree.Version()
-		var err error
-		if de.dir, err = m.lookup(g, pqid, name); err == nil && de.dir.Qid.Path != de.qid {
-			err = errNotFound
-		}
-		if err != nil {
-			de.gone = true
-			m.dentMu.Lock()
-			m.put(de)
-			m.dentMu.Unlock()
-			return nil, err
-		}
+	if m.tree.Version() == vers {
+		return de, nil
+	}
+	// Something was changed since the lookup. Nobody had this file in use just now, and whoever has
+	// it from here on needs our lock to change it: what is there now stays until we are done.
+	var err error
+	if de.dir, err = m.lookup(g, pqid, name); err == nil && de.dir.Qid.Path != de.qid {
+		err = errNotFound
+	}
+	if err != nil {
+		// The file may live on under another name, by which somebody has found us meanwhile.
+		de.void = true
+		m.dentMu.Lock()
+		delete(m.dents, de.qid)
+		m.put(de)
+		m.dentMu.Unlock()
+		return nil, err
 	}
 	return de, nil
+}
+
+// usable reports whether de is its file's Dent, once that is known. The caller has a reference.
+func (de *Dent) usable() bool {
+	de.mu.RLock()
+	defer de.mu.RUnlock()
+	return !de.void
+}
+
+// newDent returns the Dent of a file that is being created, open once, with a reference.
+func (m *Mount) newDent(pqid uint64, name string, d kvfmt.Dir) *Dent {
+	de := &Dent{mount: m, qid: d.Qid.Path, refs: 1, pqid: pqid, name: name, dir: d, clean: true}
+	de.opened()
+	m.dentMu.Lock()
+	m.dents[de.qid] = de
+	m.dentMu.Unlock()
+	return de
 }
 
 // put drops a reference; dentMu is held.

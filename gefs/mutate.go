@@ -101,7 +101,11 @@ func (w *Worker) Leave() {
 
 // upsert applies msgs to the tree of m. The mutation lock is held. On failure nothing has changed.
 func (fs *FS) upsert(g *epoch.Guard, m *Mount, msgs []kvfmt.Msg) error {
-	err := m.tree.Upsert(g, msgs)
+	return fs.upsertPublish(g, m, msgs, func(swap func()) { swap() })
+}
+
+func (fs *FS) upsertPublish(g *epoch.Guard, m *Mount, msgs []kvfmt.Msg, publish func(swap func())) error {
+	err := m.tree.UpsertPublish(g, msgs, publish)
 	var free *betree.FreeError
 	if errors.As(err, &free) {
 		// The change is made, but the disk's bookkeeping contradicts itself: no further step
@@ -127,15 +131,22 @@ func (fs *FS) retry(c *ninep.Ctx, change func() error) error {
 	}
 }
 
-// A change collects what one request does to a tree: the messages of one batch, and the new data
-// blocks they point at.
+// A change collects what one request does to a tree: the messages of one batch, the new data blocks
+// they point at, and what becomes of the Dents. Readers see all of it or nothing.
 type change struct {
-	fs   *FS
-	m    *Mount
-	g    *epoch.Guard
-	gen  blkfmt.Gen
-	msgs []kvfmt.Msg
-	blks []*blkstore.Blk // queued, with a reference
+	fs    *FS
+	m     *Mount
+	g     *epoch.Guard
+	gen   blkfmt.Gen
+	msgs  []kvfmt.Msg
+	blks  []*blkstore.Blk // queued, with a reference
+	edits []edit
+}
+
+// An edit changes a Dent, whose lock is held.
+type edit struct {
+	de *Dent
+	fn func(de *Dent)
 }
 
 func (fs *FS) newChange(g *epoch.Guard, m *Mount) *change {
@@ -160,30 +171,43 @@ func (ch *change) data(qid, off uint64, seq bool, fill func(p []byte)) error {
 	return nil
 }
 
+// then has fn change de in the moment in which the batch becomes visible. A directory comes before
+// what lies in it.
+func (ch *change) then(de *Dent, fn func(de *Dent)) { ch.edits = append(ch.edits, edit{de, fn}) }
+
 // touch marks the directory dir as changed by f's user, now.
-func (ch *change) touch(dir *Dent, uid int32, now int64) func() {
-	p := kvfmt.AppendWstat(nil, kvfmt.WMtime|kvfmt.WMuid, &kvfmt.Dir{Mtime: now, Muid: uid})
-	return ch.wstat(dir, p)
+func (ch *change) touch(dir *Dent, uid int32, now int64) {
+	ch.wstat(dir, kvfmt.AppendWstat(nil, kvfmt.WMtime|kvfmt.WMuid, &kvfmt.Dir{Mtime: now, Muid: uid}))
 }
 
-// wstat adds a Wstat message for de, and returns what makes the same change in memory once the
-// batch is in the tree.
-func (ch *change) wstat(de *Dent, payload []byte) func() {
+// wstat adds a Wstat message for de.
+func (ch *change) wstat(de *Dent, payload []byte) {
 	ch.add(kvfmt.Wstat, de.key(nil), payload)
-	return func() {
-		de.mu.Lock()
-		defer de.mu.Unlock()
+	ch.then(de, func(de *Dent) {
 		if err := kvfmt.ApplyWstat(&de.dir, payload); err != nil {
 			panic(err) // we made it
 		}
-	}
+	})
 }
 
 // apply upserts the batch. If that fails nothing has changed, and the new data blocks are free
 // again.
 func (ch *change) apply() error {
-	err := ch.fs.upsert(ch.g, ch.m, ch.msgs)
-	return ch.done(err)
+	return ch.done(ch.fs.upsertPublish(ch.g, ch.m, ch.msgs, ch.publish))
+}
+
+// publish makes the batch visible in the tree and in the Dents.
+func (ch *change) publish(swap func()) {
+	for i, e := range ch.edits {
+		if i == 0 || e.de != ch.edits[i-1].de {
+			e.de.mu.Lock()
+			defer e.de.mu.Unlock()
+		}
+	}
+	swap()
+	for _, e := range ch.edits {
+		e.fn(e.de)
+	}
 }
 
 // done drops the data blocks; after an error it frees them.

@@ -1,6 +1,8 @@
 package gefs
 
 import (
+	"errors"
+
 	"gefs9p/kvfmt"
 	"gefs9p/ninep"
 )
@@ -11,8 +13,11 @@ const modeBits = 3 | ninep.OTRUNC | ninep.OCEXEC | ninep.ORCLOSE
 func (f *File) Open(c *ninep.Ctx, mode uint8) (ninep.Qid, uint32, error) {
 	f.mu.Lock()
 	if d := f.dent.values(); mode&ninep.OTRUNC == 0 || d.Mode&(dmAppend|dmDir) != 0 {
-		defer f.mu.Unlock()
-		q, err := f.openLocked(c, mode)
+		q, err := f.openLocked(c, mode, false)
+		f.mu.Unlock()
+		if err == errExclusive {
+			q, err = f.openExclusive(c, mode)
+		}
 		return q, 0, err
 	}
 	f.mu.Unlock()
@@ -22,7 +27,7 @@ func (f *File) Open(c *ninep.Ctx, mode uint8) (ninep.Qid, uint32, error) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		var err error
-		if q, err = f.openLocked(c, mode); err != nil {
+		if q, err = f.openLocked(c, mode, true); err != nil {
 			return err
 		}
 		err = f.fs.truncate(guard(c), f, 0, f.dent, kvfmt.WLength|kvfmt.WMtime|kvfmt.WMuid,
@@ -36,9 +41,22 @@ func (f *File) Open(c *ninep.Ctx, mode uint8) (ninep.Qid, uint32, error) {
 	return q, 0, f.fs.wire(err, "open to be truncated", f)
 }
 
-// openLocked does what opening does to the fid, checking in the order of the reference. f.mu is held.
-// After an error nothing has changed.
-func (f *File) openLocked(c *ninep.Ctx, mode uint8) (ninep.Qid, error) {
+// errExclusive says that openLocked needs the mutation lock.
+var errExclusive = errors.New("an exclusive file")
+
+// openExclusive opens a file that only one may have open, or find unopened when he removes it.
+func (f *File) openExclusive(c *ninep.Ctx, mode uint8) (ninep.Qid, error) {
+	f.fs.lockMut(c)
+	defer f.fs.mutMu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.openLocked(c, mode, true)
+}
+
+// openLocked does what opening does to the fid, checking in the order of the reference. f.mu is held,
+// and with mut the mutation lock, without which an exclusive file is errExclusive. After an error
+// nothing has changed.
+func (f *File) openLocked(c *ninep.Ctx, mode uint8, mut bool) (ninep.Qid, error) {
 	none := ninep.Qid{}
 	rclose := mode&ninep.ORCLOSE != 0
 	empty := true
@@ -81,17 +99,30 @@ func (f *File) openLocked(c *ninep.Ctx, mode uint8) (ninep.Qid, error) {
 	if (rclose || truncate) && !f.mount.mutable() {
 		return none, errReadOnly
 	}
+	if d.Mode&dmExcl != 0 && !mut {
+		return none, errExclusive
+	}
 	f.opened(mode)
 	return wireQid(d.Qid), nil
 }
 
 // opened marks the fid as open. f.mu and f.dent.mu are held.
 func (f *File) opened(mode uint8) {
+	f.dent.opened()
+	f.openedFor(mode)
+}
+
+// opened counts one more fid that has the file open. de.mu is held.
+func (de *Dent) opened() {
+	de.opens++
+	de.excl = de.dir.Mode&dmExcl != 0
+}
+
+// openedFor marks the fid alone. f.mu is held.
+func (f *File) openedFor(mode uint8) {
 	f.mode = int(mode)
 	f.rclose = mode&ninep.ORCLOSE != 0
 	f.scanOff, f.scanAfter = 0, nil
-	f.dent.opens++
-	f.dent.excl = f.dent.dir.Mode&dmExcl != 0
 }
 
 // Create makes a file in this directory and opens it. The mode is masked by the directory's, as
@@ -166,20 +197,15 @@ func (f *File) create(c *ninep.Ctx, name string, perm uint32, mode uint8) (ninep
 	if perm&dmDir != 0 {
 		ch.add(kvfmt.Insert, kvfmt.AppendUpKey(nil, d.Qid.Path), key)
 	}
-	touched := ch.touch(dir, f.uid, now)
+	ch.touch(dir, f.uid, now)
+	// Whoever finds the new file finds it open.
+	de := m.newDent(dir.qid, name, d)
 	if err := ch.apply(); err != nil {
-		return none, err
-	}
-	touched()
-	de, err := m.dent(g, dir.qid, name, d, m.tree.Version())
-	if err != nil {
+		de.drop()
 		return none, err
 	}
 	f.dir.drop()
 	f.dir, f.dent = dir, de
-	de.mu.Lock()
-	f.opened(mode)
-	de.clean = true
-	de.mu.Unlock()
+	f.openedFor(mode)
 	return wireQid(d.Qid), nil
 }

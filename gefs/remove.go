@@ -76,14 +76,11 @@ func (f *File) remove(g *epoch.Guard) error {
 			return err
 		}
 	}
-	touched := ch.touch(dir, f.uid, fs.now().UnixNano())
+	ch.touch(dir, f.uid, fs.now().UnixNano())
+	ch.then(de, func(de *Dent) { de.gone = true })
 	if err := ch.apply(); err != nil {
 		return err
 	}
-	touched()
-	de.mu.Lock()
-	de.gone = true
-	de.mu.Unlock()
 	start()
 	return nil
 }

@@ -147,9 +147,13 @@ func (m *Mount) parent(g *epoch.Guard, dir *Dent) (*Dent, error) {
 	if p := m.dents[pqid]; p != nil {
 		p.refs++
 		m.dentMu.Unlock()
-		return p, nil
+		if p.usable() {
+			return p, nil
+		}
+		p.drop()
+	} else {
+		m.dentMu.Unlock()
 	}
-	m.dentMu.Unlock()
 	vers := m.tree.Version()
 	e, err := m.parentKey(g, pqid)
 	if err != nil {

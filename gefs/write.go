@@ -69,12 +69,8 @@ func (f *File) write(g *epoch.Guard, p []byte, off uint64) error {
 	if len(p) > 0 && end > d.Length {
 		mask |= kvfmt.WLength
 	}
-	changed := ch.wstat(de, kvfmt.AppendWstat(nil, mask, &set))
-	if err := ch.apply(); err != nil {
-		return err
-	}
-	changed()
-	return nil
+	ch.wstat(de, kvfmt.AppendWstat(nil, mask, &set))
+	return ch.apply()
 }
 
 // piece adds the new version of the block at base, with p from byte skip on. What p does not cover

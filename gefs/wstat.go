@@ -187,14 +187,11 @@ func (f *File) wstat(g *epoch.Guard, want *ninep.Dir) error {
 	if d.Mode&dmDir != 0 {
 		ch.add(kvfmt.Insert, kvfmt.AppendUpKey(nil, de.qid), key)
 	}
-	touched := ch.touch(f.dir, f.uid, f.fs.now().UnixNano())
+	ch.touch(f.dir, f.uid, f.fs.now().UnixNano())
+	ch.then(de, func(de *Dent) { de.name, de.dir = p.rename, d })
 	if err := ch.apply(); err != nil {
 		return err
 	}
-	touched()
-	de.mu.Lock()
-	de.name, de.dir = p.rename, d
-	de.mu.Unlock()
 	start()
 	return nil
 }
@@ -209,11 +206,10 @@ func (fs *FS) truncate(g *epoch.Guard, f *File, length uint64, de *Dent, mask ui
 		return ch.done(err)
 	}
 	set.Length = length
-	changed := ch.wstat(de, kvfmt.AppendWstat(nil, mask, &set))
+	ch.wstat(de, kvfmt.AppendWstat(nil, mask, &set))
 	if err := ch.apply(); err != nil {
 		return err
 	}
-	changed()
 	start()
 	return nil
 }

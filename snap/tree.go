@@ -114,12 +114,18 @@ func (f *Forest) derive(o, n *snapshot) {
 // Upsert applies the messages, all or none. The tree must be mutable. The caller has the mutation
 // lock and is inside an epoch. See betree.Tree.Upsert.
 func (t *Tree) Upsert(g *epoch.Guard, msgs []kvfmt.Msg) error {
+	return t.UpsertPublish(g, msgs, func(swap func()) { swap() })
+}
+
+// UpsertPublish is Upsert for who keeps something else in step with the tree. See
+// betree.Tree.UpsertPublish.
+func (t *Tree) UpsertPublish(g *epoch.Guard, msgs []kvfmt.Msg, publish func(swap func())) error {
 	if !t.mutable {
 		return fmt.Errorf("snapshot %s does not change", t.name)
 	}
 	gen := t.Prepare()
 	t.guard = g
-	err := t.Tree.Upsert(g, gen, msgs)
+	err := t.Tree.UpsertPublish(g, gen, msgs, publish)
 	t.guard = nil
 	t.vers.Add(1)
 	t.forest.touch()
