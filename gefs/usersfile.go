@@ -150,12 +150,11 @@ func (f *File) replace(g *epoch.Guard, text []byte) error {
 		return ch.done(err)
 	}
 	ch.msgs = append(ch.msgs, msgs...)
-	changed := ch.wstat(de, kvfmt.AppendWstat(nil, kvfmt.WLength|kvfmt.WMtime|kvfmt.WMuid,
+	ch.wstat(de, kvfmt.AppendWstat(nil, kvfmt.WLength|kvfmt.WMtime|kvfmt.WMuid,
 		&kvfmt.Dir{Length: length, Mtime: f.fs.now().UnixNano(), Muid: f.uid}))
 	if err := ch.apply(); err != nil {
 		return err
 	}
-	changed()
 	if more {
 		// More than a users file can have lay behind its end; whoever extends it looks again.
 		de.mu.Lock()
