@@ -184,6 +184,7 @@ func (k *call) halt() error {
 	}
 	// Told before the server knows, so that the answer is on its way when it ends. Whether anybody
 	// hears it does not matter.
+	k.did = true
 	k.answer(map[string]bool{"ending": true}, "gefs: ending...\n")
 	k.Halt()
 	return nil
@@ -222,6 +223,7 @@ func (k *call) reserve() error {
 
 // switched says what a switch was before and is now.
 func (k *call) switched(what string, was, is bool) error {
+	k.did = true
 	return k.answer(map[string]bool{what: is, "was": was}, "%s: %d → %d\n", what, bit(was), bit(is))
 }
 

@@ -31,6 +31,9 @@ type Console struct {
 	// Connections describes the clients of the server, for show fid.
 	Connections func() []ninep.ConnInfo
 
+	// Logger hears of every command: at the level debug, and info if it has changed something.
+	Logger *slog.Logger // nil discards
+
 	Now func() time.Time // the clock; nil means time.Now
 
 	once     sync.Once
@@ -45,6 +48,9 @@ func (c *Console) init() {
 		c.checking = make(chan struct{}, 1)
 		if c.Level != nil {
 			c.normal = max(c.Level.Level(), slog.LevelInfo)
+		}
+		if c.Logger == nil {
+			c.Logger = slog.New(slog.DiscardHandler)
 		}
 		if c.Now == nil {
 			c.Now = time.Now
@@ -83,6 +89,7 @@ type call struct {
 	args []string
 	out  io.Writer
 	json bool
+	did  bool // it has changed something
 }
 
 // Exec runs the command that words are and writes what it says to out. A first word --json asks for
@@ -108,7 +115,13 @@ func (c *Console) Exec(ctx context.Context, words []string, out io.Writer) error
 		if n := len(k.args); n < cmd.min || cmd.max >= 0 && n > cmd.max {
 			return k.misuse()
 		}
-		return k.explain(cmd.run(&k))
+		err := k.explain(cmd.run(&k))
+		level := slog.LevelDebug
+		if k.did {
+			level = slog.LevelInfo
+		}
+		c.Logger.Log(ctx, level, "console", "command", Join(words), "err", err)
+		return err
 	}
 	return fmt.Errorf("unknown command '%s'", oneLine(strings.Join(words, " ")))
 }
@@ -152,6 +165,7 @@ func (k *call) inside(f func(c *ninep.Ctx) error) error {
 
 // commit waits until what the command did is on the disk; done says what that was.
 func (k *call) commit(done string) error {
+	k.did = true
 	if err := k.FS.Sync(k.ctx); err != nil {
 		return fmt.Errorf("%s, but that is not known to be on the disk: %w", done, err)
 	}

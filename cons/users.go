@@ -32,6 +32,7 @@ func (k *call) users() error {
 	if err := k.FS.ReloadUsers(); err != nil {
 		return fmt.Errorf("users: %w", err)
 	}
+	k.did = true
 	return k.answer(map[string]bool{"refreshed": true}, "refreshed users\n")
 }
 

@@ -57,7 +57,7 @@ func (s *server) listenConsole(ctx context.Context, ctl9p []address) (*consoles,
 // serveConsole starts the consoles. halt is to end the server. end waits until those who were told so
 // know it, and closes the consoles.
 func (s *server) serveConsole(ctx context.Context, fsys *gefs.FS, srv *ninep.Server, con *consoles, halt func()) (end func()) {
-	console := &cons.Console{FS: fsys, Key: s.key, Halt: halt, Level: &s.levelVar, Connections: srv.Connections}
+	console := &cons.Console{FS: fsys, Key: s.key, Halt: halt, Level: &s.levelVar, Connections: srv.Connections, Logger: s.log}
 	var wg sync.WaitGroup
 	if con.line != nil {
 		s.log.Info("console", "socket", addrName(con.line))
