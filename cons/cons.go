@@ -147,9 +147,14 @@ func (cmd *Command) usageLine() string {
 // explain puts the command's name before an error that does not begin with it.
 func (k *call) explain(err error) error {
 	var m *misuse
-	switch {
-	case err == nil || err == ErrReported || errors.As(err, &m):
+	if err == nil || err == ErrReported || errors.As(err, &m) {
 		return err
+	}
+	// A disk that takes no more changes since something failed says "read only", and no more.
+	if why := k.FS.Store().Err(); why != nil && !strings.Contains(err.Error(), why.Error()) {
+		err = fmt.Errorf("%w, because of: %w", err, why)
+	}
+	switch {
 	case strings.HasPrefix(err.Error(), k.cmd.Name+": "), strings.HasPrefix(err.Error(), k.cmd.Name+" "):
 		return err // it names the command itself
 	}

@@ -626,3 +626,71 @@ func TestCheckSaysWhatIsBroken(t *testing.T) {
 		t.Errorf("check: %v\n%s", err, out)
 	}
 }
+
+// TestHaltStaysWhenTheDiskFails and says so; so do the others that wait for the disk.
+func TestHaltStaysWhenTheDiskFails(t *testing.T) {
+	dev := blkdev.NewFault(gefstest.Ream(t))
+	fs := gefstest.Open(t, dev, gefs.Options{CommitEvery: time.Hour})
+	c := &cons.Console{FS: fs, Halt: func() { t.Error("the server is ended") }}
+	write(t, fs, "main", "file", []byte("hello"))
+	dev.Hook(func(op blkdev.Op, off, n int64) error {
+		if op == blkdev.OpSync {
+			return errors.New("pulled out")
+		}
+		return nil
+	})
+	for _, tt := range []struct{ line, want string }{
+		{"halt", "halt: the server goes on, because what was written could not be committed: "},
+		{"sync", "sync: "},
+		{"check", "check: "},
+		{"snap main first", "snap: file system read only"},
+		{"user add moody", "user: file system read only"},
+		{"snap -d main", "snap: "},
+	} {
+		out, err := exec(t, c, tt.line)
+		if err == nil || !strings.HasPrefix(err.Error(), tt.want) || strings.Count(err.Error(), "pulled out") != 1 {
+			t.Errorf("%s: %q, %v, want %s", tt.line, out, err, tt.want)
+		}
+	}
+	if got := must(t, c, "show bstate"); !strings.Contains(got, "\nfailure:\t") || !strings.Contains(got, "pulled out") {
+		t.Errorf("show bstate says\n%s", got)
+	}
+	if got := read(t, fs, "main", "file"); string(got) != "hello" {
+		t.Errorf("the file holds %q", got)
+	}
+}
+
+// TestEveryCommandIsDocumented where users look, and on the console.
+func TestEveryCommandIsDocumented(t *testing.T) {
+	c, _, _ := newConsole(t)
+	doc, err := os.ReadFile("../docs/console.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := must(t, c, "help")
+	for _, cmd := range cons.Commands() {
+		if !bytes.Contains(doc, []byte("`"+cmd.Name)) && cmd.Name != "help" {
+			t.Errorf("docs/console.md does not tell of %s", cmd.Name)
+		}
+		one := must(t, c, "help "+cmd.Name)
+		if !strings.HasPrefix(one, strings.TrimSpace(cmd.Name+" "+cmd.Args)+"\n\t"+cmd.Help+"\n") || !strings.Contains(all, one[:len(cmd.Name)+len(cmd.Args)]) {
+			t.Errorf("help %s says %q", cmd.Name, one)
+		}
+	}
+}
+
+// TestLogHasWhatWasChanged and, for those who debug, the rest.
+func TestLogHasWhatWasChanged(t *testing.T) {
+	c, _, _ := newConsole(t)
+	var b bytes.Buffer
+	c.Logger = slog.New(slog.NewTextHandler(&b, nil))
+	must(t, c, "df")
+	exec(t, c, "snap main adm")
+	if b.Len() > 0 {
+		t.Errorf("the log has %q", b.String())
+	}
+	must(t, c, "snap main 'a day'")
+	if !strings.Contains(b.String(), `command="snap main 'a day'"`) {
+		t.Errorf("the log has %q", b.String())
+	}
+}
