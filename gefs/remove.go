@@ -69,7 +69,7 @@ func (f *File) remove(g *epoch.Guard) error {
 	if d.Mode&dmDir != 0 {
 		ch.add(kvfmt.Clobber, kvfmt.AppendUpKey(nil, de.qid), nil)
 	} else if j := fs.sweeper.job(m, de.qid); j != nil {
-		ch.widen(j) // a truncation is still clearing what was beyond the end
+		start = ch.widen(j) // a truncation is still clearing what was beyond the end
 	} else {
 		var err error
 		if start, err = ch.clear(de, 0); err != nil {

@@ -26,17 +26,25 @@ func (fs *FS) Rollback(c *ninep.Ctx, label, old, keep string, force bool) error 
 	fs.mountMu.Unlock()
 	var dents []*Dent
 	if m != nil {
-		var open []string
 		m.dentMu.Lock()
 		for _, de := range m.dents {
+			de.refs++
 			dents = append(dents, de)
+		}
+		m.dentMu.Unlock()
+		defer func() {
+			for _, de := range dents {
+				de.drop()
+			}
+		}()
+		var open []string
+		for _, de := range dents {
 			de.mu.RLock()
 			if de.opens > 0 && !de.gone {
 				open = append(open, de.name)
 			}
 			de.mu.RUnlock()
 		}
-		m.dentMu.Unlock()
 		if len(open) > 0 && !force {
 			return fmt.Errorf("rollback %s: %w: %d of them, one is '%s'", label, ErrOpenFiles, len(open), open[0])
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"sync"
+	"time"
 
 	"gefs9p/arena"
 	"gefs9p/blkfmt"
@@ -20,18 +21,27 @@ const (
 )
 
 // A clearJob does what a Clear record says. The record stands in the tree so that clearing goes on
-// after a crash.
+// after a crash. Job and record end together: as long as there is the record, the file's data must not
+// change, or what is new would be taken for what is to be cleared.
 type clearJob struct {
-	m    *Mount      // with a reference
-	rec  kvfmt.Clear // guarded by the mutation lock
-	done chan struct{}
+	m   *Mount      // with a reference
+	rec kvfmt.Clear // guarded by the mutation lock
+
+	// guarded by sweeper.mu
+	queued bool
+	done   chan struct{} // closed when it is no longer queued
+	err    error         // then: why it has to be tried again
 }
 
 // A sweeper clears in the background.
+//
+//   - jobs are waiting or being done, in order.
+//   - byID has these, and those that failed. They are tried again when somebody needs the file. Entries
+//     come and go under the mutation lock.
 type sweeper struct {
 	mu   sync.Mutex
 	cond *sync.Cond
-	jobs []*clearJob // waiting or being done, in order
+	jobs []*clearJob
 	stop bool
 	byID map[clearID]*clearJob
 }
@@ -56,12 +66,30 @@ func (s *sweeper) wake() {
 
 // add enters a job, with a reference on the mount that it gives back when it is done.
 func (s *sweeper) add(m *Mount, rec kvfmt.Clear) {
-	j := &clearJob{m: m, rec: rec, done: make(chan struct{})}
+	j := &clearJob{m: m, rec: rec}
 	s.mu.Lock()
-	s.jobs = append(s.jobs, j)
 	s.byID[clearID{m, rec.Qid}] = j
-	s.cond.Broadcast()
 	s.mu.Unlock()
+	s.again(j)
+}
+
+// again has the job tried again if it has failed. The channel is closed when it is done or has failed.
+func (s *sweeper) again(j *clearJob) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !j.queued {
+		j.queued, j.done, j.err = true, make(chan struct{}), nil
+		s.jobs = append(s.jobs, j)
+		s.cond.Broadcast()
+	}
+	return j.done
+}
+
+// forget removes a job that is done. The mutation lock is held.
+func (s *sweeper) forget(j *clearJob) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.byID, clearID{j.m, j.rec.Qid})
 }
 
 // job returns what is being cleared of the file, nil if nothing.
@@ -75,23 +103,29 @@ func (s *sweeper) job(m *Mount, qid uint64) *clearJob {
 }
 
 // waitClear waits until nothing of the file is to be cleared. The mutation lock is held; if there
-// was something to wait for, or the request was cancelled meanwhile, it was given back, and waitClear
-// returns true: the caller begins again, or gives up.
-func (fs *FS) waitClear(c *ninep.Ctx, m *Mount, qid uint64) bool {
+// was something to wait for, it was given back, and waitClear returns true: the caller begins again,
+// unless there is an error, why it cannot be cleared or ErrInterrupted.
+func (fs *FS) waitClear(c *ninep.Ctx, m *Mount, qid uint64) (waited bool, err error) {
 	j := fs.sweeper.job(m, qid)
 	if j == nil {
-		return false
+		return false, nil
 	}
 	fs.mutMu.Unlock()
+	done := fs.sweeper.again(j)
 	cancelled := c.Cancelled()
 	c.Sleep(func() {
 		select {
-		case <-j.done:
+		case <-done:
+			fs.sweeper.mu.Lock()
+			err = j.err
+			fs.sweeper.mu.Unlock()
 		case <-cancelled:
+			err = ninep.ErrInterrupted
 		case <-fs.ctx.Done():
+			err = errReadOnly
 		}
 	})
-	return true
+	return true, err
 }
 
 // settled runs change, which touches the data of f, with the mutation lock held and when nothing of
@@ -102,14 +136,9 @@ func (fs *FS) settled(c *ninep.Ctx, f *File, blocks int, change func() error) er
 		if err := fs.begin(c, blocks); err != nil {
 			return err
 		}
-		if fs.waitClear(c, f.mount, f.dent.qid) {
-			select {
-			case <-c.Cancelled():
-				return ninep.ErrInterrupted
-			case <-fs.ctx.Done():
-				return errReadOnly
-			default:
-			}
+		if waited, err := fs.waitClear(c, f.mount, f.dent.qid); err != nil {
+			return err
+		} else if waited {
 			continue
 		}
 		err := change()
@@ -163,20 +192,21 @@ func (ch *change) clear(de *Dent, from uint64) (start func(), err error) {
 	}
 	ch.add(kvfmt.Insert, rec.AppendKey(nil), rec.AppendValue(nil))
 	return func() {
-		// Should the job fail, whoever extends the file looks again.
-		de.mu.Lock()
-		de.clean = false
-		de.mu.Unlock()
 		ch.m.hold()
 		ch.fs.sweeper.add(ch.m, rec)
 	}, nil
 }
 
-// widen makes the job that clears the end of the file clear all of it. The mutation lock is held,
-// so no batch of the job is under way.
-func (ch *change) widen(j *clearJob) {
-	j.rec.From, j.rec.To, j.rec.Gen = 0, math.MaxUint64, ch.gen
-	ch.add(kvfmt.Insert, j.rec.AppendKey(nil), j.rec.AppendValue(nil))
+// widen makes the job that clears the end of the file clear all of it, once the batch is applied and
+// start is called. The mutation lock is held until then, so no batch of the job is under way.
+func (ch *change) widen(j *clearJob) (start func()) {
+	rec := j.rec
+	rec.From, rec.To, rec.Gen = 0, math.MaxUint64, ch.gen
+	ch.add(kvfmt.Insert, rec.AppendKey(nil), rec.AppendValue(nil))
+	return func() {
+		j.rec = rec
+		ch.fs.sweeper.again(j)
+	}
 }
 
 // resume enters the jobs that a tree still has from before. The mutation lock and FS.mountMu are
@@ -217,19 +247,22 @@ func (fs *FS) sweepLoop() {
 		j := s.jobs[0]
 		s.mu.Unlock()
 
-		if err := fs.sweep(j); err != nil && fs.ctx.Err() == nil {
-			fs.log.Error("clearing a truncated or removed file failed; it will be tried again at the next start",
+		err := fs.sweep(j)
+		if err != nil && fs.ctx.Err() == nil {
+			fs.log.Error("clearing a truncated or removed file failed; it will be tried again when the file is written to, or at the next start",
 				"snapshot", j.m.name, "qid", j.rec.Qid, "err", err)
 		}
 
 		s.mu.Lock()
 		s.jobs = s.jobs[1:]
-		delete(s.byID, clearID{j.m, j.rec.Qid})
-		s.mu.Unlock()
+		j.queued, j.err = false, err
 		close(j.done)
-		c, end := fs.Background()
-		fs.unmount(c, j.m)
-		end()
+		s.mu.Unlock()
+		if err == nil {
+			c, end := fs.Background()
+			fs.unmount(c, j.m)
+			end()
+		}
 	}
 }
 
@@ -243,6 +276,11 @@ func (fs *FS) sweep(j *clearJob) error {
 		if errors.Is(err, arena.ErrFull) {
 			if err := fs.reclaim(); err != nil {
 				return err
+			}
+			// If that gave nothing, somebody else has to make room first.
+			select {
+			case <-time.After(10 * time.Millisecond):
+			case <-fs.ctx.Done():
 			}
 			continue
 		}
@@ -267,5 +305,9 @@ func (fs *FS) sweepBatch(j *clearJob) (more bool, err error) {
 	if !more {
 		msgs = append(msgs, kvfmt.Msg{Op: kvfmt.Delete, Key: j.rec.AppendKey(nil)})
 	}
-	return more, fs.upsert(g, j.m, msgs)
+	err = fs.upsert(g, j.m, msgs)
+	if err == nil && !more {
+		fs.sweeper.forget(j)
+	}
+	return more, err
 }

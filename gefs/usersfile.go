@@ -98,11 +98,10 @@ func (fs *FS) EditUsers(c *ninep.Ctx, edit func(text []byte) ([]byte, error)) er
 		if err := fs.begin(c, int(f.dent.values().Length/blkfmt.BlkSize)+2); err != nil {
 			return err
 		}
-		if !fs.waitClear(c, m, f.dent.qid) {
+		if waited, err := fs.waitClear(c, m, f.dent.qid); err != nil {
+			return err
+		} else if !waited {
 			break
-		}
-		if fs.ctx.Err() != nil {
-			return errReadOnly
 		}
 	}
 	defer fs.end(c)
