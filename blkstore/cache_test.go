@@ -147,8 +147,8 @@ func TestEveryTypeOfBlockIsVerified(t *testing.T) {
 	y.close()
 
 	for _, tt := range []struct {
-		typ  blkfmt.Type
-		bp   blkfmt.Bptr
+		typ blkfmt.Type
+		bp  blkfmt.Bptr
 		at  []int64
 	}{
 		{blkfmt.Data, y.data[1], []int64{0, 1, 8000, blkfmt.BlkSize - 1}},
