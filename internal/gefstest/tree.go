@@ -14,21 +14,32 @@ import (
 	"gefs9p/ninep"
 )
 
-// Denied stands for the hash of a file that may not be read.
-const Denied = "permission denied"
+// Denied stands for the hash of a file that may not be read, Skipped for that of one that was not.
+const (
+	Denied  = "permission denied"
+	Skipped = "skipped"
+)
 
 // Tree returns what a client sees below root: every file by its path, with the hash of what it
 // contains. It is what a golden disk's manifest says of a snapshot. What the directory says of a
-// file and what the file says of itself must be the same.
-func Tree(t testing.TB, root *client.Fid) map[string]golden.File {
+// file and what the file says of itself must be the same. Of the files in skip the hash is Skipped.
+func Tree(t testing.TB, root *client.Fid, skip ...string) map[string]golden.File {
 	t.Helper()
 	files := make(map[string]golden.File)
+	for _, path := range skip {
+		files[path] = golden.File{SHA256: Skipped}
+	}
 	d, err := root.Stat()
 	if err != nil {
 		t.Fatalf("stat /: %v", err)
 	}
 	if err := addTree(files, root, "/", &d); err != nil {
 		t.Fatal(err)
+	}
+	for _, path := range skip {
+		if files[path].QidPath == 0 {
+			delete(files, path) // it is not there
+		}
 	}
 	return files
 }
@@ -47,6 +58,11 @@ func addTree(files map[string]golden.File, f *client.Fid, path string, d *ninep.
 		QidType: d.Qid.Qtype,
 		QidPath: d.Qid.Uid,
 		QidVers: d.Qid.Vers,
+	}
+	if files[path].SHA256 == Skipped {
+		e.SHA256 = Skipped
+		files[path] = e
+		return nil
 	}
 	g, err := f.Walk()
 	if err != nil {
@@ -79,7 +95,7 @@ func addTree(files map[string]golden.File, f *client.Fid, path string, d *ninep.
 		if path == "/" {
 			sub = "/" + entries[i].Name
 		}
-		if _, ok := files[sub]; ok {
+		if f, ok := files[sub]; ok && f.SHA256 != Skipped {
 			return fmt.Errorf("%s is listed twice", sub)
 		}
 		if err := addEntry(files, f, sub, &entries[i]); err != nil {
