@@ -73,7 +73,8 @@ func (s *sweeper) add(m *Mount, rec kvfmt.Clear) {
 	s.again(j)
 }
 
-// again has the job tried again if it has failed. The channel is closed when it is done or has failed.
+// again has the job, which is in byID, tried again if it has failed. The mutation lock is held. The
+// channel is closed when it is done or has failed.
 func (s *sweeper) again(j *clearJob) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,8 +111,8 @@ func (fs *FS) waitClear(c *ninep.Ctx, m *Mount, qid uint64) (waited bool, err er
 	if j == nil {
 		return false, nil
 	}
-	fs.mutMu.Unlock()
 	done := fs.sweeper.again(j)
+	fs.mutMu.Unlock()
 	cancelled := c.Cancelled()
 	c.Sleep(func() {
 		select {
