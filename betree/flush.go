@@ -34,7 +34,7 @@ func (u *update) push(p *proto, in []kvfmt.Msg) ([]*proto, error) {
 // While there are messages there is a child, if need be a new one: otherwise they would vanish with
 // the pivot.
 func (u *update) settle(p *proto) ([]*proto, error) {
-	for p.bufSize() > blkfmt.BufSpc || len(p.ents) == 0 && len(p.msgs) > 0 {
+	for once := u.down; p.bufSize() > blkfmt.BufSpc || len(p.msgs) > 0 && (once || len(p.ents) == 0); once = false {
 		i, lo, hi := p.fullest()
 		child, err := u.child(p, i)
 		if err != nil {

@@ -455,3 +455,64 @@ func TestSplitsFitAndAreEven(t *testing.T) {
 		u.end()
 	}
 }
+
+// TestSettleFreesWhatMessagesHold clears data whose messages stay in the buffers, and moves them down
+// until nothing is left that only waits for them.
+func TestSettleFreesWhatMessagesHold(t *testing.T) {
+	for _, n := range []int{3, 2000, 60000} {
+		rng := newRand(t)
+		s := newStore(t)
+		m := newModel(rng, s, mixedKeys(rng, []byte{kvfmt.Kdat}, n/slow+3, 6, 30))
+		tree := create(t, s)
+		for i := 0; i < len(m.keys); i += 100 {
+			var msgs []kvfmt.Msg
+			for _, k := range m.keys[i:min(i+100, len(m.keys))] {
+				msgs = append(msgs, m.insert(k))
+			}
+			upsert(t, tree, msgs...)
+		}
+		for {
+			moved, err := tree.Settle(nil, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !moved {
+				break
+			}
+		}
+		s.check(tree)
+		if err := m.compare(tree); err != nil {
+			t.Fatal(err)
+		}
+		before, cleared := len(s.live), 0
+		var msgs []kvfmt.Msg
+		for _, k := range m.sorted()[:min(len(m.vals), 60)] {
+			m.remove(k)
+			msgs = append(msgs, kvfmt.Msg{Op: kvfmt.Clearb, Key: []byte(k)})
+			cleared++
+		}
+		upsert(t, tree, msgs...)
+		if tree.Height() > 1 && len(s.live) < before {
+			t.Fatalf("%d keys: the clears went down at once", n)
+		}
+		for calls := 0; ; calls++ {
+			moved, err := tree.Settle(nil, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := m.compare(tree); err != nil {
+				t.Fatalf("after %d calls: %v", calls, err)
+			}
+			s.check(tree)
+			if !moved {
+				if calls == 0 && tree.Height() > 1 {
+					t.Errorf("%d keys: nothing moved", n)
+				}
+				break
+			}
+		}
+		if got := before - len(s.live); got < cleared-2 {
+			t.Errorf("%d keys: %d blocks were freed, %d cleared", n, got, cleared)
+		}
+	}
+}

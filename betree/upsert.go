@@ -64,6 +64,34 @@ func (t *Tree) UpsertPublish(g *epoch.Guard, gen blkfmt.Gen, msgs []kvfmt.Msg, p
 	return u.commit()
 }
 
+// Settle moves messages down: of those in the root's buffer the ones for the child that has most, of
+// those in that child again, and so on to a leaf. So blocks are freed that the tree held on to only
+// because the message that frees them was still on its way. The contents stay the same. It returns
+// false if the root has no messages. Errors, blocks and callers are as for Upsert.
+func (t *Tree) Settle(g *epoch.Guard, gen blkfmt.Gen) (bool, error) {
+	root, ht, err := t.acquire(g)
+	if err != nil {
+		return false, fmt.Errorf("settle: %w", err)
+	}
+	if n := kvfmt.Node(root.Bytes()); n.Leaf() || n.Nbuf() == 0 {
+		t.st.Drop(root)
+		return false, nil
+	}
+	u := &t.up
+	u.begin(t, g, gen)
+	u.down = true
+	defer u.end()
+	u.held = append(u.held, root)
+	u.dead = append(u.dead, root.Where())
+	top, ht, err := u.flush(root, ht, nil)
+	if err != nil {
+		u.abort()
+		return false, fmt.Errorf("settle: %w", err)
+	}
+	t.publish(top, ht)
+	return true, u.commit()
+}
+
 // checkBatch verifies the messages and returns the sum of their sizes.
 func checkBatch(msgs []kvfmt.Msg) (size int, err error) {
 	for _, m := range msgs {
@@ -112,6 +140,8 @@ type update struct {
 	gen blkfmt.Gen
 	ht  int // of the tree as it was
 
+	down bool // each pivot met gives the messages for one child on, even if its buffer is not full
+
 	held []Block       // nodes read: protos point into their bytes
 	born []Block       // blocks allocated and not yet queued
 	dead []blkfmt.Bptr // what the tree no longer points at, once the new root is published
@@ -141,7 +171,7 @@ func (u *update) end() {
 	u.ents.reset()
 	u.msgs.reset()
 	u.bytes.reset()
-	u.t, u.g = nil, nil
+	u.t, u.g, u.down = nil, nil, false
 }
 
 // abort takes back what was allocated.

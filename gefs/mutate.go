@@ -3,6 +3,8 @@ package gefs
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 
 	"gefs9p/arena"
 	"gefs9p/betree"
@@ -41,7 +43,8 @@ func (fs *FS) begin(c *ninep.Ctx, blocks int) error {
 		case fs.st.Arenas().LogPressure():
 			wait = func() error { return fs.Sync(fs.ctx) }
 		case blocks > 0 && fs.room() < int64(blocks+treeBlocks):
-			if try >= 3 || fs.room()+fs.waiting() < int64(blocks+treeBlocks) {
+			need := int64(blocks + treeBlocks)
+			if try >= 3 || fs.room()+fs.waiting() < need && !fs.settle(guard(c), need) {
 				fs.mutMu.Unlock()
 				return errFull
 			}
@@ -69,6 +72,37 @@ func (fs *FS) waiting() int64 {
 		n += a.Waiting / blkfmt.BlkSize
 	}
 	return n
+}
+
+// settleMost is how many times a tree's messages are moved down for one request.
+const settleMost = 64
+
+// settle moves messages down the trees in use, as blocks that were cleared are freed only when the
+// message arrives. It stops when need blocks are free or on their way, and reports whether they are.
+// The mutation lock is held.
+func (fs *FS) settle(g *epoch.Guard, need int64) bool {
+	fs.mountMu.Lock()
+	mounts := slices.Collect(maps.Values(fs.mounts))
+	fs.mountMu.Unlock()
+	for _, m := range mounts {
+		for range settleMost {
+			moved, err := m.tree.Settle(g)
+			var free *betree.FreeError
+			if errors.As(err, &free) {
+				fs.st.Latch(err)
+			}
+			if err != nil {
+				fs.log.Warn("moving messages down for space", "snapshot", m.name, "err", err)
+			}
+			if err != nil || !moved {
+				break
+			}
+			if fs.room()+fs.waiting() >= need {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // reclaim makes free what was freed before it is called. The caller has no lock and is outside any

@@ -132,6 +132,22 @@ func (t *Tree) UpsertPublish(g *epoch.Guard, msgs []kvfmt.Msg, publish func(swap
 	return err
 }
 
+// Settle moves messages down the tree, so that what they free is freed; see betree.Tree.Settle. It does
+// nothing if somebody else has the snapshot too: then it would only take space. The caller has the
+// mutation lock and is inside an epoch.
+func (t *Tree) Settle(g *epoch.Guard) (bool, error) {
+	if !t.mutable || t.snap.rec.Nlbl > 1 || t.snap.rec.Nref > 0 {
+		return false, nil
+	}
+	t.guard = g
+	moved, err := t.Tree.Settle(g, t.snap.rec.Gen)
+	t.guard = nil
+	if moved {
+		t.forest.touch()
+	}
+	return moved, err
+}
+
 // touch notes that there is something to commit.
 func (f *Forest) touch() {
 	f.mu.Lock()
