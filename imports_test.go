@@ -15,7 +15,7 @@ import (
 // here is a change of the design, and not how to make a build work.
 var floors = [...][]string{
 	0: {"blkfmt", "blkdev", "epoch", "ninep", "users", "auth", "dial"},
-	1: {"logfmt", "kvfmt", "client"},
+	1: {"logfmt", "kvfmt", "client", "internal/trace"},
 	2: {"arena", "check", "bench"},
 	3: {"blkstore"},
 	4: {"betree"},

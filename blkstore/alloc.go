@@ -6,6 +6,7 @@ import (
 	"gefs9p/arena"
 	"gefs9p/blkfmt"
 	"gefs9p/epoch"
+	"gefs9p/internal/trace"
 )
 
 // New allocates a block of the type for a tree node or deadlist, zeroed, with one reference. gen
@@ -37,6 +38,7 @@ func (s *Store) alloc(g *epoch.Guard, t blkfmt.Type, gen blkfmt.Gen, hint uint64
 	if err != nil {
 		return nil, err
 	}
+	s.note("blkalloc", addr, gen, int64(t))
 	b, err := s.take(g, addr, t, gen)
 	if err != nil {
 		return nil, err
@@ -50,6 +52,7 @@ func (s *Store) Enqueue(b *Blk) {
 	if b.typ == blkfmt.Pivot && b.Node().Leaf() {
 		b.typ = blkfmt.Leaf
 	}
+	s.note("queueb", b.addr, b.gen, int64(b.typ))
 	sh := s.shard(b.addr)
 	sh.mu.Lock()
 	stray := sh.blks[b.addr]
@@ -85,6 +88,7 @@ func (s *Store) stray(b *Blk) {
 
 // Discard gives back a block from New or NewData that was never enqueued, with its reference.
 func (s *Store) Discard(b *Blk) {
+	s.note("discard", b.addr, b.gen, trace.None)
 	if err := s.arenas.Free(b.addr); err != nil {
 		s.Latch(err)
 	}
@@ -104,6 +108,7 @@ type dead struct {
 func (s *Store) Free(bp blkfmt.Bptr) error {
 	a := bp.Addr
 	fresh := s.arenas.Fresh(a)
+	s.note("freeb", a, bp.Gen, trace.None)
 	if err := s.arenas.Retire(a); err != nil {
 		return err
 	}
@@ -127,6 +132,7 @@ func (s *Store) FreeOwn(bp blkfmt.Bptr) error {
 	if !s.arenas.Fresh(a) {
 		return s.Free(bp)
 	}
+	s.note("freeown", a, bp.Gen, trace.None)
 	if b := s.cancel(a); b != nil {
 		s.Drop(b)
 		s.Drop(b)
@@ -149,6 +155,7 @@ func (s *Store) cancel(a blkfmt.Addr) *Blk {
 		return nil
 	}
 	s.cancelled.Add(1)
+	s.note("cancel", a, trace.None, trace.None)
 	return b
 }
 
@@ -156,6 +163,7 @@ func (s *Store) cancel(a blkfmt.Addr) *Blk {
 func (s *Store) release(list []dead) {
 	n := 0
 	for _, d := range list {
+		s.note("reclaim", d.addr, trace.None, trace.None)
 		s.uncache(d.addr)
 		if d.blk != nil {
 			s.Drop(d.blk)

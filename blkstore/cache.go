@@ -284,6 +284,7 @@ func sameKind(a, b blkfmt.Type) bool {
 // fill reads and verifies b.
 func (s *Store) fill(b *Blk, bp blkfmt.Bptr, t blkfmt.Type) error {
 	s.misses.Add(1)
+	s.note("readb", bp.Addr, bp.Gen, int64(t))
 	if _, err := s.dev.ReadAt(b.buf, int64(bp.Addr)); err != nil {
 		return fmt.Errorf("%w: read %v block %v: %w", ErrIO, t, bp.Addr, err)
 	}

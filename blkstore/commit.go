@@ -6,6 +6,7 @@ import (
 
 	"gefs9p/arena"
 	"gefs9p/blkfmt"
+	"gefs9p/internal/trace"
 )
 
 // A Root is what the superblock says of the file system above the blocks.
@@ -65,6 +66,7 @@ func (s *Store) Seal(root Root) (*Commit, error) {
 	s.dying, s.healAt, s.fresh = nil, nil, false
 	s.super = super
 	s.committing = true
+	s.note("seal", super.Snap.Addr, super.Snap.Gen, int64(super.Qgen))
 	s.qgen.Store(super.Qgen + 1)
 	return c, nil
 }
@@ -94,6 +96,7 @@ func (c *Commit) Run(durable func(error)) error {
 			return err
 		}
 		for _, a := range c.dying {
+			s.note("released", a, trace.None, int64(c.super.Qgen))
 			s.uncache(a)
 		}
 		if err := s.arenas.Release(c.sealed); err != nil {
@@ -162,17 +165,23 @@ func (c *Commit) steps(tell func(error)) error {
 	if err := s.step([]arena.Write{{Addr: 0, Data: super}}); err != nil {
 		return err
 	}
+	s.note("supers", blkfmt.NoAddr, trace.None, int64(c.super.Qgen))
 	tell(nil)
 	if err := s.step([]arena.Write{{Addr: blkfmt.BackupAddr(s.devSize), Data: super}}); err != nil {
 		return err
 	}
-	return s.step(c.sealed.Footers)
+	if err := s.step(c.sealed.Footers); err != nil {
+		return err
+	}
+	s.note("synced", blkfmt.NoAddr, trace.None, int64(c.super.Qgen))
+	return nil
 }
 
 // step writes the lists, outside the queues, and flushes the device.
 func (s *Store) step(lists ...[]arena.Write) error {
 	for _, list := range lists {
 		for _, w := range list {
+			s.note("step", w.Addr, trace.None, int64(len(w.Data)))
 			if err := s.dev.WriteVec([][]byte{w.Data}, int64(w.Addr)); err != nil {
 				return fmt.Errorf("write %d bytes at %v: %w", len(w.Data), w.Addr, err)
 			}

@@ -205,6 +205,9 @@ func (q *queue) write(batch []qent, vec [][]byte) error {
 			vec = append(vec, batch[j].b.buf)
 			j++
 		}
+		for _, e := range batch[i:j] {
+			q.store.note("writeb", e.addr, e.b.gen, int64(j-i))
+		}
 		if err := q.store.dev.WriteVec(vec, int64(batch[i].addr)); err != nil {
 			return fmt.Errorf("write %d blocks at %v: %w", j-i, batch[i].addr, err)
 		}

@@ -12,6 +12,7 @@ import (
 	"gefs9p/blkdev"
 	"gefs9p/blkfmt"
 	"gefs9p/epoch"
+	"gefs9p/internal/trace"
 	"gefs9p/kvfmt"
 )
 
@@ -33,6 +34,8 @@ type Options struct {
 	ReadOnly bool
 	// Logger takes what an operator should know; nil discards it.
 	Logger *slog.Logger
+	// Trace remembers what happens to blocks; nil remembers nothing.
+	Trace *trace.Ring
 }
 
 // Sizes of the cache in blocks.
@@ -48,6 +51,7 @@ type Store struct {
 	devSize  int64
 	hash     blkfmt.Hasher
 	log      *slog.Logger
+	trace    *trace.Ring
 	readOnly bool
 	arenas   *arena.Set
 	epochs   *epoch.Domain[dead]
@@ -83,7 +87,7 @@ func newStore(dev blkdev.Device, opt Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		dev: dev, devSize: size, log: opt.Logger, readOnly: opt.ReadOnly,
+		dev: dev, devSize: size, log: opt.Logger, trace: opt.Trace, readOnly: opt.ReadOnly,
 		roomy: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	if s.log == nil {
@@ -264,9 +268,25 @@ func (s *Store) fail(err error) {
 func (s *Store) Latch(err error) {
 	if s.latch.CompareAndSwap(nil, &err) {
 		s.log.Error("the file system is read-only from now on", "err", err)
+		var corrupt *blkfmt.CorruptError
+		if errors.As(err, &corrupt) {
+			for _, rec := range s.trace.Records(corrupt.Addr) {
+				s.log.Error("what happened to the block", "trace", rec)
+			}
+		}
 		s.pokeAll()
 	}
 }
+
+// note remembers that something happened to the block at a.
+func (s *Store) note(tag string, a blkfmt.Addr, gen blkfmt.Gen, v int64) {
+	if s.trace != nil {
+		s.trace.Add(trace.Record{Qgen: s.qgen.Load(), Tag: tag, Addr: a, Gen: gen, V: v})
+	}
+}
+
+// Trace returns what remembers what happened to blocks; nil if nothing does.
+func (s *Store) Trace() *trace.Ring { return s.trace }
 
 func (s *Store) pokeAll() {
 	for _, q := range s.queues {

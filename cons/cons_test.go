@@ -21,6 +21,7 @@ import (
 	"gefs9p/cons"
 	"gefs9p/gefs"
 	"gefs9p/internal/gefstest"
+	"gefs9p/internal/trace"
 	"gefs9p/ninep"
 )
 
@@ -580,6 +581,40 @@ func TestShow(t *testing.T) {
 	}
 	if len(fids.Connections) != 1 || len(fids.Connections[0].Fids) != 1 {
 		t.Errorf("show fid: %+v", fids)
+	}
+}
+
+// TestSaveTrace follows a block of data from its allocation to the disk, and to its end.
+func TestSaveTrace(t *testing.T) {
+	fs := gefstest.Open(t, gefstest.Ream(t), gefs.Options{Trace: trace.New(1 << 20)})
+	c := &cons.Console{FS: fs}
+	write(t, fs, "main", "file", make([]byte, 10))
+	must(t, c, "sync")
+	_, rest, ok := strings.Cut(must(t, c, "show tree"), "dat qid=3 off=0 = (")
+	if !ok {
+		t.Fatal("there is no data")
+	}
+	addr, _, _ := strings.Cut(rest, ",")
+	write(t, fs, "main", "file", nil)
+	must(t, c, "sync")
+	must(t, c, "sync")
+	var tags []string
+	for line := range strings.Lines(must(t, c, "save trace")) {
+		if f := strings.Fields(line); strings.Contains(line, "("+addr+",") || strings.Contains(line, "("+addr+")") {
+			tags = append(tags, f[1])
+		}
+	}
+	if got := strings.Join(tags, " "); got != "blkalloc queueb writeb freeb released" {
+		t.Errorf("the block at %s: %s", addr, got)
+	}
+	if out := must(t, c, "--json save trace"); !json.Valid([]byte(out)) || !strings.Contains(out, `"tag": "supers"`) {
+		t.Errorf("save trace says %.200s", out)
+	}
+	c, _, _ = newConsole(t)
+	for line, want := range map[string]string{"save trace": "there is no trace", "save it": "unknown command"} {
+		if _, err := exec(t, c, line); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", line, err)
+		}
 	}
 }
 

@@ -4,10 +4,12 @@
 //	cons.go     Console, Exec, the table
 //	split.go    a line to words and back
 //	admin.go    help, check, df, halt, sync, permit, reserve, debug
-//	snaps.go    snap, set, clear and the newer words for the same
+//	snaps.go    snap, set, clear
 //	users.go    users, user
-//	show.go     show
-//	line.go     a socket: people type lines, programs send requests; the client's side in client.go
+//	show.go     show, save
+//	ctlwords.go the newer words for some of them
+//	line.go     a socket: people type lines, programs send requests
+//	client.go   the program's side of it
 //	file.go     a 9P tree with one file, cmd
 //
 // Sizes are bytes, also where the layers below count blocks.

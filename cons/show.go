@@ -1,6 +1,7 @@
 package cons
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -17,6 +18,9 @@ func showCommands() []Command {
 			Help: "look inside: fids, a tree, the users, the block cache, the free ranges",
 			Long: "For people who debug; the form of these lists may change. tree snap is the tree of snapshots, tree\n" +
 				"alone that of main."},
+		{Name: "save", Args: "trace", min: 1, max: 1, run: (*call).save,
+			Help: "say what happened to blocks last, oldest first",
+			Long: "A line for each event: [number@commit] what (block,birth) value. gefs9p ctl save trace > FILE keeps it."},
 	}
 }
 
@@ -180,4 +184,33 @@ func (k *call) showFree() error {
 		list = append(list, s)
 	}
 	return k.answer(map[string]any{"arenas": list}, "%s", b.String())
+}
+
+type saveRecord struct {
+	Seq  uint64      `json:"seq"`
+	Qgen int64       `json:"qgen"`
+	Tag  string      `json:"tag"`
+	Addr blkfmt.Addr `json:"addr"`
+	Gen  blkfmt.Gen  `json:"gen"`
+	V    int64       `json:"v"`
+}
+
+// save shows the trace. Unlike the reference it writes no file: the console is for administrators of the
+// disk, over 9P also for those on other machines, and not for writing where the server may.
+func (k *call) save() error {
+	if k.args[0] != "trace" {
+		return k.misuse()
+	}
+	ring := k.FS.Store().Trace()
+	if ring == nil {
+		return errors.New("there is no trace: the server was started without one")
+	}
+	if !k.json {
+		return ring.Write(k.out)
+	}
+	list := []saveRecord{}
+	for _, r := range ring.Records(blkfmt.NoAddr) {
+		list = append(list, saveRecord(r))
+	}
+	return k.answer(map[string]any{"trace": list}, "")
 }

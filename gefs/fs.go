@@ -14,6 +14,7 @@ import (
 	"gefs9p/blkfmt"
 	"gefs9p/blkstore"
 	"gefs9p/epoch"
+	"gefs9p/internal/trace"
 	"gefs9p/ninep"
 	"gefs9p/snap"
 	"gefs9p/users"
@@ -35,6 +36,8 @@ type Options struct {
 	CommitEvery time.Duration
 	Now         func() time.Time // the clock; nil means time.Now
 	Logger      *slog.Logger     // nil discards
+	// Trace remembers what happens to blocks; nil remembers nothing.
+	Trace *trace.Ring
 }
 
 // An FS serves one disk. It is a ninep.FS.
@@ -67,7 +70,7 @@ type FS struct {
 // their free ranges, they are found again by a census of all trees. Errors: those of
 // blkstore.Open, a users file that cannot be read, corruption.
 func Open(dev blkdev.Device, opt Options) (*FS, error) {
-	st, err := blkstore.Open(dev, blkstore.Options{Cache: opt.Cache, Key: opt.Key, ReadOnly: opt.ReadOnly, Logger: opt.Logger})
+	st, err := blkstore.Open(dev, blkstore.Options{Cache: opt.Cache, Key: opt.Key, ReadOnly: opt.ReadOnly, Logger: opt.Logger, Trace: opt.Trace})
 	if err != nil {
 		return nil, err
 	}

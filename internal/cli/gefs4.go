@@ -25,13 +25,13 @@ func plan9Args(args []string) []string {
 }
 
 func newGefs4() *cobra.Command {
-	s := server{mem: memFlag{percent: 25}}
+	s := server{mem: memFlag{percent: 25}, trace: 16}
 	var (
 		disk, ream, name   string
 		grow, check, debug bool
 	)
 	cmd := &cobra.Command{
-		Use:   gefs4 + " [-r USER | -c | -g | [-ARSds] [-m MEM] [-n NAME] [-a ADDR]...] -f DISK",
+		Use:   gefs4 + " [-r USER | -c | -g | [-ARSds] [-m MEM] [-t MIB] [-n NAME] [-a ADDR]...] -f DISK",
 		Short: "the flags of gefs(4), which also work without a command",
 		Long: `The flags of Plan 9's gefs(4), for its scripts and for hands that know them. The name of
 the command can be left out: gefs9p -f DISK.
@@ -95,6 +95,7 @@ without -n and -a the disk is served on the Unix socket DISK.sock, with the cons
 	f.BoolVarP(&s.stdio, "stdio", "s", false, "also serve standard input and output")
 	f.VarP(&s.mem, "memory", "m", "memory for cached blocks: a number with M, G or %; M alone can be left out")
 	f.StringVarP(&name, "name", "n", "", "service `NAME`")
+	f.VarP(&s.trace, "trace", "t", "memory in MiB for what happened to blocks last; 0 for none")
 	f.BoolVarP(&debug, "debug", "d", false, "log more")
 	return cmd
 }

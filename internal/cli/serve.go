@@ -21,6 +21,7 @@ import (
 	"gefs9p/blkfmt"
 	"gefs9p/blkstore"
 	"gefs9p/gefs"
+	"gefs9p/internal/trace"
 	"gefs9p/ninep"
 )
 
@@ -41,6 +42,7 @@ type server struct {
 	noCtl       bool
 	ctl9p       []string // addresses where the console is served over 9P
 	noSnapshots bool
+	trace       traceFlag
 
 	in   io.Reader
 	out  io.Writer // "listening ADDR", and 9P with stdio
@@ -55,7 +57,7 @@ type server struct {
 const shutdownTime = 5 * time.Second
 
 func newServe() *cobra.Command {
-	s := server{mem: memFlag{percent: 25}}
+	s := server{mem: memFlag{percent: 25}, trace: 4}
 	var create sizeFlag
 	cmd := &cobra.Command{
 		Use:   "serve DISK",
@@ -99,6 +101,7 @@ with a slash in it.`,
 	f.StringVar(&s.ctl, "ctl", "", "`PATH` of the console's socket instead of DISK.ctl; none for no console")
 	f.StringArrayVar(&s.ctl9p, "ctl9p", nil, "also offer the console as a 9P file, cmd, at `ADDR`; may be given many times")
 	f.BoolVar(&s.noSnapshots, "no-snapshots", false, "make and delete no automatic snapshots")
+	f.Var(&s.trace, "trace", "memory in MiB for what happened to blocks last, see save on the console; 0 for none")
 	f.TextVar(&s.level, "log", slog.LevelInfo, "log what is at least a `LEVEL`: debug, info, warn or error")
 	return cmd
 }
@@ -208,6 +211,7 @@ func (s *server) load(dev *blkdev.File) (*gefs.FS, error) {
 		Permissive: s.permissive,
 		Schedule:   !s.noSnapshots,
 		Logger:     s.log,
+		Trace:      trace.New(int64(s.trace) << 20),
 	})
 	if err != nil {
 		return nil, diskError(dev, err)

@@ -110,3 +110,22 @@ func (f *memFlag) blocks() int {
 	}
 	return int(max(n/blkfmt.BlkSize, blkstore.MinCache))
 }
+
+// A traceFlag is an amount of memory in MiB.
+type traceFlag int64
+
+// traceMax is far more than anybody reads.
+const traceMax = 4096
+
+func (f *traceFlag) String() string { return strconv.FormatInt(int64(*f), 10) }
+
+func (f *traceFlag) Type() string { return "MIB" }
+
+func (f *traceFlag) Set(s string) error {
+	n, err := strconv.ParseUint(s, 10, 63)
+	if err != nil || n > traceMax {
+		return fmt.Errorf("%q is not a number of MiB from 0 to %d", s, traceMax)
+	}
+	*f = traceFlag(n)
+	return nil
+}
