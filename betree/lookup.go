@@ -13,12 +13,31 @@ import (
 // ErrNotFound, *blkfmt.CorruptError, those of Store.GetNode. Safe for concurrent use; the caller is
 // inside an epoch.
 func (t *Tree) Lookup(g *epoch.Guard, key, dst []byte) ([]byte, error) {
-	v, err := t.View(g)
+	root, ht, err := t.acquire(g)
 	if err != nil {
 		return nil, fmt.Errorf("lookup: %w", err)
 	}
-	defer v.Close()
-	return v.Lookup(g, key, dst)
+	return t.lookup(g, root, ht, key, dst)
+}
+
+// lookup is Lookup below root, whose reference it takes over.
+func (t *Tree) lookup(g *epoch.Guard, root Block, ht int, key, dst []byte) ([]byte, error) {
+	var p path
+	p.push(root)
+	val, ok, err := p.lookup(t, g, ht, key)
+	if err == nil && ok {
+		dst = append(dst[:0], val...)
+	}
+	for _, s := range p.step[:p.n] {
+		t.st.Drop(s.b)
+	}
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("lookup of key %x: %w", key, err)
+	case !ok:
+		return nil, ErrNotFound
+	}
+	return dst, nil
 }
 
 // A path is the nodes from the root down to where the value of a key may be, and the range of

@@ -32,12 +32,12 @@ func (t *Tree) Scan(g *epoch.Guard, prefix, after []byte, fn func(key, val []byt
 // ScanRange is Scan for the keys from from up to to, which is not included. A nil to is above every
 // key.
 func (t *Tree) ScanRange(g *epoch.Guard, from, to []byte, fn func(key, val []byte) (more bool)) error {
-	v, err := t.View(g)
+	c := cursor{t: t, g: g, to: to}
+	root, ht, err := t.acquire(g)
 	if err != nil {
 		return fmt.Errorf("scan: %w", err)
 	}
-	defer v.Close()
-	return v.ScanRange(g, from, to, fn)
+	return c.scan(root, ht, from, false, fn)
 }
 
 // A cursor is a position between the pairs of a tree: a path from the root down, and on each level

@@ -1,10 +1,6 @@
 package betree
 
-import (
-	"fmt"
-
-	"gefs9p/epoch"
-)
+import "gefs9p/epoch"
 
 // A View is a tree as it was at one moment, whatever becomes of it meanwhile. It is for the goroutine
 // that took it, and ends with Close. The caller stays inside the epoch in which it took it.
@@ -29,23 +25,8 @@ func (v View) Close() { v.t.st.Drop(v.root) }
 
 // Lookup is Tree.Lookup.
 func (v View) Lookup(g *epoch.Guard, key, dst []byte) ([]byte, error) {
-	var p path
 	v.root.Hold()
-	p.push(v.root)
-	val, ok, err := p.lookup(v.t, g, v.ht, key)
-	if err == nil && ok {
-		dst = append(dst[:0], val...)
-	}
-	for _, s := range p.step[:p.n] {
-		v.t.st.Drop(s.b)
-	}
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("lookup of key %x: %w", key, err)
-	case !ok:
-		return nil, ErrNotFound
-	}
-	return dst, nil
+	return v.t.lookup(g, v.root, v.ht, key, dst)
 }
 
 // ScanRange is Tree.ScanRange.
