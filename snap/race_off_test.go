@@ -1,0 +1,5 @@
+//go:build !race
+
+package snap_test
+
+const raceEnabled = false
