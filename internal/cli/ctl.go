@@ -12,12 +12,16 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"gefs9p/cons"
 )
+
+// promptTime is how long a console may take to say that it is one.
+const promptTime = 3 * time.Second
 
 // A controller gives commands to the console of a server.
 type controller struct {
@@ -78,8 +82,13 @@ func (c *controller) run(ctx context.Context, args []string) error {
 	case err != nil:
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	console, err := cons.NewClient(ctx, nc)
-	if err != nil {
+	waiting, cancel := context.WithTimeout(ctx, promptTime)
+	defer cancel()
+	console, err := cons.NewClient(waiting, nc)
+	switch {
+	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: nobody says anything: that is no console, but perhaps the socket of the files", path)
+	case err != nil:
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	defer console.Close()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,6 +66,12 @@ func TestCtl(t *testing.T) {
 		t.Errorf("the console's socket is still there: %v", err)
 	}
 	refused(t, filepath.Dir(disk), exitFail, []string{"no console"}, "ctl", "-s", disk, "df")
+	silent, err := net.Listen("unix", disk+".sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, filepath.Dir(disk), exitFail, []string{"no console", "socket of the files"}, "ctl", "-s", disk+".sock", "df")
+	silent.Close()
 	refused(t, filepath.Dir(disk), exitUsage, []string{"-s"}, "ctl", "df")
 	t.Setenv("GEFS9P_CTL", disk+".ctl")
 	refused(t, filepath.Dir(disk), exitFail, []string{disk + ".ctl", "no console"}, "ctl", "df")
