@@ -397,3 +397,128 @@ func (r *parRig) hangUp(nc net.Conn, rng *rand.Rand) {
 	}
 	nc.Close()
 }
+
+// rude sends what no client should: requests on a few fids, none of which waits for the one before, so
+// that fids are opened while they are created, and clunked while they are read. Every request is
+// answered, and nobody else notices.
+func (r *parRig) rude() {
+	rng := r.rand(5)
+	var c *client.Conn
+	done := 0
+	const first, fids = 1 << 20, 5
+	for n := 0; r.step("rude"); n++ {
+		if c == nil {
+			c = r.connect(n)
+		}
+		fid := func() uint32 { return first + uint32(rng.IntN(fids)) }
+		name := func() string { return fmt.Sprintf("r%d", rng.IntN(4)) }
+		var calls []*client.Call
+		for range 60 {
+			var m proto.FCall
+			switch rng.IntN(14) {
+			case 0:
+				m = &proto.TAttach{Fid: fid(), Afid: ninep.NOFID, Uname: "c2"}
+			case 1, 2:
+				m = &proto.TWalk{Fid: fid(), Newfid: fid(), Wname: []string{"rude", "box"}}
+			case 3:
+				m = &proto.TWalk{Fid: fid(), Newfid: fid(), Wname: [][]string{nil, {name()}, {".."}, {name(), ".."}}[rng.IntN(4)]}
+			case 4, 5:
+				mode := []uint8{ninep.OREAD, ninep.OWRITE, ninep.ORDWR, ninep.ORDWR | ninep.OTRUNC, ninep.ORDWR | ninep.ORCLOSE}[rng.IntN(5)]
+				m = &proto.TOpen{Fid: fid(), Mode: proto.Mode(mode)}
+			case 6, 7:
+				perm := []uint32{0644, ninep.DMEXCL | 0644, ninep.DMDIR | 0755, ninep.DMAPPEND | 0644}[rng.IntN(4)]
+				mode := uint8(ninep.ORDWR)
+				if perm&ninep.DMDIR != 0 {
+					mode = ninep.OREAD
+				}
+				m = &proto.TCreate{Fid: fid(), Name: name(), Perm: perm, Mode: mode}
+			case 8:
+				m = &proto.TRead{Fid: fid(), Count: uint32(rng.IntN(100000))}
+			case 9, 10:
+				m = &proto.TWrite{Fid: fid(), Offset: uint64(rng.IntN(50000)), Data: stamp(7, rng.IntN(40000))}
+			case 11:
+				m = &proto.TStat{Fid: fid()}
+			case 12:
+				d := ninep.NullDir()
+				switch rng.IntN(4) {
+				case 0:
+					d.Name = name()
+				case 1:
+					d.Length = uint64(rng.IntN(2000000))
+				case 2:
+					d.Mode = 0600
+				}
+				m = &proto.TWstat{Fid: fid(), Stat: proto.Stat(d)}
+			default:
+				if rng.IntN(2) == 0 {
+					m = &proto.TRemove{Fid: fid()}
+				} else {
+					m = &proto.TClunk{Fid: fid()}
+				}
+			}
+			k, err := c.Start(m)
+			r.must(err, "rude request")
+			calls = append(calls, k)
+			if rng.IntN(20) == 0 {
+				go k.Flush() // ends with the connection at the latest
+			}
+		}
+		if rng.IntN(8) == 0 {
+			c.Close()
+			c = nil
+			continue
+		}
+		var reply ninep.Fcall
+		for _, k := range calls {
+			err := k.Wait(&reply)
+			if err != nil && err != client.ErrFlushed && !errors.As(err, new(client.Error)) {
+				r.must(err, "answer to a rude request")
+			}
+			if err == nil {
+				done++
+			}
+		}
+	}
+	if c != nil {
+		c.Close()
+	}
+	r.t.Logf("%d rude requests were granted", done)
+	// What it made is nobody's.
+	admin, root := r.attach(0, gefstest.User, "%main")
+	defer admin.Close()
+	r.soon("empty rude", func() error { return empty(r.walk(root, "rude", "box")) })
+}
+
+// empty removes all that is in a directory.
+func empty(dir *client.Fid) error {
+	defer dir.Clunk()
+	list, err := dir.Walk()
+	if err != nil {
+		return err
+	}
+	defer list.Clunk()
+	if err := list.Open(ninep.OREAD); err != nil {
+		return err
+	}
+	dirs, err := list.ReadDir()
+	if err != nil {
+		return err
+	}
+	for i := range dirs {
+		f, err := dir.Walk(dirs[i].Name)
+		if err != nil {
+			continue // of a fid that was just clunked, with ORCLOSE
+		}
+		if f.IsDir() {
+			if sub, err := f.Walk(); err == nil {
+				if err := empty(sub); err != nil {
+					return err
+				}
+			}
+		}
+		if err := f.Remove(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -27,7 +27,7 @@ import (
 var (
 	parallelSeed = flag.Uint64("parallel.seed", 0, "seed of the parallel clients; 0 takes one from the clock")
 	parallelTime = flag.Duration("parallel.time", 0, "how long the parallel clients work; 0 is 10 s, 60 s with the race detector, 2 s with -short")
-	parallelOnly = flag.String("parallel.only", "", "comma-separated kinds of workers to run: alone, shared, label, users, flush, cut")
+	parallelOnly = flag.String("parallel.only", "", "comma-separated kinds of workers to run: alone, shared, label, users, flush, cut, rude")
 )
 
 const (
@@ -42,7 +42,7 @@ const (
 // flight, work on one small cache, with commits all the time. Some workers have a directory of their
 // own and know what must be in it. Others share one; what they saw is checked afterwards against the
 // rules that any order of their requests obeys. Meanwhile labels come and go, the users file changes,
-// requests are flushed and connections are cut.
+// requests are flushed, connections are cut, and one client does everything at once.
 //
 // In the end the disk must be sound and hold what the workers know, also after it was opened again.
 func TestParallelClients(t *testing.T) {
@@ -173,6 +173,7 @@ func testParallel(t *testing.T, dev blkdev.Device, d time.Duration) {
 		{"users", func() { r.worker("users", r.reloadUsers) }},
 		{"flush", func() { r.worker("flush", r.flushes) }},
 		{"cut", func() { r.worker("cut", r.cuts) }},
+		{"rude", func() { r.worker("rude", r.rude) }},
 	}
 	for _, k := range kinds {
 		if *parallelOnly == "" || strings.Contains(","+*parallelOnly+",", ","+k.name+",") {
@@ -364,6 +365,8 @@ func (r *parRig) setUp() {
 			c.conn.Close()
 		}
 	})
+	r.create(root, "rude", ninep.DMDIR|0755)
+	r.create(r.walk(root, "rude"), "box", ninep.DMDIR|0777)
 	for i, name := range []string{"flush", "cut"} {
 		user, f := r.attach(0, fmt.Sprintf("c%d", i), "")
 		r.create(r.walk(f, "alone"), name, ninep.DMDIR|0755)
@@ -387,15 +390,15 @@ func (r *parRig) verify(fs *gefs.FS, when string) {
 	}
 	r.shared.verify(root, when)
 	for _, l := range r.kept {
-		l.verify(r, r.rand(9), len(r.hands), when)
+		l.verify(r, r.rand(9), 6, when)
 	}
-	for _, name := range []string{"flush", "cut"} {
-		f := r.walk(root, "alone", name)
-		r.must(f.Open(ninep.OREAD), "open %s", name)
+	for _, dir := range [][]string{{"alone", "flush"}, {"alone", "cut"}, {"rude", "box"}} {
+		f := r.walk(root, dir...)
+		r.must(f.Open(ninep.OREAD), "open %s", dir)
 		dirs, err := f.ReadDir()
-		r.must(err, "read %s", name)
+		r.must(err, "read %s", dir)
 		if len(dirs) > 0 {
-			r.t.Errorf("%s: files are left in %s: %+v", when, name, dirs)
+			r.t.Errorf("%s: files are left in %s: %+v", when, dir, dirs)
 		}
 	}
 }
