@@ -166,11 +166,23 @@ func (f *Forest) inherit(g *epoch.Guard, c, s *snapshot) error {
 		return err
 	}
 	prev := s.rec.Pred
+	var dropped []blkfmt.Bptr
+	fork := c.rec.Base == s.rec.Gen
+	if fork {
+		if dropped, err = f.missing(g, c, s); err != nil {
+			return err
+		}
+	}
 	for _, bgen := range sortedGens(theirs) {
 		if bgen > prev {
-			if err := f.dispose(g, theirs[bgen], true); err != nil {
+			if err := f.dispose(g, theirs[bgen], !fork); err != nil {
 				return err
 			}
+		}
+	}
+	for _, bp := range dropped {
+		if err := f.st.Free(bp); err != nil {
+			return fmt.Errorf("free what snapshot %d alone had: %w", s.rec.Gen, err)
 		}
 	}
 	for _, bgen := range sortedGens(mine) {
@@ -190,6 +202,31 @@ func (f *Forest) inherit(g *epoch.Guard, c, s *snapshot) error {
 		}
 	}
 	return nil
+}
+
+// missing returns the blocks of s, younger than its pred, that its child c does not reach. A fork of
+// the reference keeps no list of what it drops that is older than itself, so they are found by
+// walking both.
+func (f *Forest) missing(g *epoch.Guard, c, s *snapshot) ([]blkfmt.Bptr, error) {
+	f.mu.Lock()
+	for _, t := range f.open {
+		if t.snap == c {
+			t.settle()
+		}
+	}
+	f.mu.Unlock()
+	kept := make(map[blkfmt.Addr]bool)
+	err := f.ownBlocks(g, c, s.rec.Pred, func(bp blkfmt.Bptr) { kept[bp.Addr] = true })
+	if err != nil {
+		return nil, err
+	}
+	var list []blkfmt.Bptr
+	err = f.ownBlocks(g, s, s.rec.Pred, func(bp blkfmt.Bptr) {
+		if !kept[bp.Addr] {
+			list = append(list, bp)
+		}
+	})
+	return list, err
 }
 
 // remove takes s out of the forest. heir, its only child, if any, becomes pred's.

@@ -101,9 +101,19 @@ func (p *plan) prune(n *planned) error {
 			if err != nil {
 				return err
 			}
+			fork := heir.s.rec.Base == n.s.rec.Gen
+			if fork {
+				list, err := p.f.missing(p.g, heir.s, n.s)
+				if err != nil {
+					return err
+				}
+				p.freed += int64(len(list))
+			}
 			for bgen, count := range heir.lists {
 				if bgen > n.pred {
-					p.freed += count
+					if !fork {
+						p.freed += count
+					}
 					delete(heir.lists, bgen)
 				}
 			}
