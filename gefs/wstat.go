@@ -89,10 +89,10 @@ func (f *File) plan(g *epoch.Guard, want *ninep.Dir, cur *kvfmt.Dir) (*wstatPlan
 	}
 	if want.Mode != math.MaxUint32 {
 		switch {
-		case want.Mode&^uint32(dmKnown) != 0:
-			return nil, errWstatBits
 		case want.Mode&dmDir != cur.Mode&dmDir:
 			return nil, errWstatDir
+		case want.Mode&^uint32(dmKnown) != 0:
+			return nil, errWstatBits
 		}
 		if want.Mode != cur.Mode {
 			p.set.Mode = want.Mode
