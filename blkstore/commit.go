@@ -87,6 +87,9 @@ func (c *Commit) Run(durable func(error)) error {
 	err := c.steps(tell)
 	if err != nil {
 		s.fail(fmt.Errorf("commit %d: %w", c.super.Qgen, err))
+		for _, q := range s.queues {
+			q.still()
+		}
 		err = s.Err()
 	}
 	tell(err)

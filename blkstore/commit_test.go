@@ -468,6 +468,9 @@ func TestEveryWriteAndFlushMayFail(t *testing.T) {
 			if !errors.Is(err, ErrIO) || y.st.Err() == nil {
 				t.Fatalf("%v %d fails: %v, latched by %v", op, n, err, y.st.Err())
 			}
+			for _, q := range y.st.queues {
+				q.still() // other arenas may have been writing when it failed
+			}
 			seen := dev.Count(blkdev.OpWrite | blkdev.OpSync)
 			if err := y.set(1, 1); err == nil {
 				t.Fatalf("%v %d failed, and a change was accepted", op, n)

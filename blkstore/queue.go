@@ -208,6 +208,9 @@ func (q *queue) write(batch []qent, vec [][]byte) error {
 		for _, e := range batch[i:j] {
 			q.store.note("writeb", e.addr, e.b.gen, int64(j-i))
 		}
+		if err := q.store.Err(); err != nil {
+			return err
+		}
 		if err := q.store.dev.WriteVec(vec, int64(batch[i].addr)); err != nil {
 			return fmt.Errorf("write %d blocks at %v: %w", j-i, batch[i].addr, err)
 		}
@@ -259,4 +262,13 @@ func (q *queue) ask(qgen int64) {
 	q.fence = max(q.fence, qgen)
 	q.work.Signal()
 	q.mu.Unlock()
+}
+
+// still waits until the queue writes nothing; after a failure it stays so.
+func (q *queue) still() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.flight > 0 {
+		q.idle.Wait()
+	}
 }

@@ -44,7 +44,7 @@ func (w *world) used() int64 {
 	w.sync()
 	n := int64(0)
 	for _, a := range w.fs.Store().Arenas().Stat() {
-		n += a.Used/blk - int64(a.Log)
+		n += (a.Used-a.Waiting)/blk - int64(a.Log) // what waits comes back behind the commit
 	}
 	return n
 }
