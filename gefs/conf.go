@@ -92,17 +92,17 @@ func confError(err error, key []byte) error {
 func (fs *FS) Conf(c *ninep.Ctx, label, key string) (val string, ok bool, err error) {
 	g := guard(c)
 	var v []byte
+	fs.lockMut(c)
 	if label == "" {
 		v, err = fs.forest.Conf(g, key)
 	} else {
-		fs.lockMut(c)
 		var t *snap.Tree
 		if t, err = fs.forest.Open(label); err == nil {
 			v, err = t.Lookup(g, kvfmt.AppendConfKey(nil, key), nil)
 			t.Close()
 		}
-		fs.mutMu.Unlock()
 	}
+	fs.mutMu.Unlock()
 	if err == betree.ErrNotFound {
 		return "", false, nil
 	}

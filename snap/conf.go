@@ -8,7 +8,7 @@ import (
 )
 
 // Conf returns the configuration value of the whole disk under the key. Errors:
-// betree.ErrNotFound, those of the tree. The caller is inside an epoch.
+// betree.ErrNotFound, those of the tree. The caller has the mutation lock and is inside an epoch.
 func (f *Forest) Conf(g *epoch.Guard, key string) ([]byte, error) {
 	return f.tree.Lookup(g, kvfmt.AppendConfKey(nil, key), nil)
 }

@@ -93,7 +93,7 @@ func (d *deadlist) flush(g *epoch.Guard, st *blkstore.Store) error {
 		}
 		if len(old)+len(list) <= logfmt.DeadMax {
 			list = append(old, list...)
-			if err := st.Free(chain); err != nil {
+			if err := st.FreeOwn(chain); err != nil {
 				return err
 			}
 			if chain = next; chain.Addr == blkfmt.NoAddr {
@@ -180,13 +180,18 @@ func (d *deadlist) each(g *epoch.Guard, st *blkstore.Store, block func(blkfmt.Bp
 	return nil
 }
 
-// dispose frees the blocks of d's chain, and with contents also the blocks that stand on it.
-func (f *Forest) dispose(g *epoch.Guard, d *deadlist, contents bool) error {
+// dispose frees the blocks of d's chain, and those that stand on it if ours, unless nil, says so.
+func (f *Forest) dispose(g *epoch.Guard, d *deadlist, ours func(blkfmt.Bptr) bool) error {
 	var entry func(blkfmt.Addr) error
-	if contents {
-		entry = func(a blkfmt.Addr) error { return f.st.Free(blkfmt.Bptr{Addr: a, Gen: d.bgen}) }
+	if ours != nil {
+		entry = func(a blkfmt.Addr) error {
+			if bp := (blkfmt.Bptr{Addr: a, Hash: blkfmt.NoHash, Gen: d.bgen}); ours(bp) {
+				return f.st.Free(bp)
+			}
+			return nil
+		}
 	}
-	err := d.each(g, f.st, func(bp blkfmt.Bptr) error { return f.st.Free(bp) }, entry)
+	err := d.each(g, f.st, f.st.FreeOwn, entry)
 	if err != nil {
 		return fmt.Errorf("free deadlist %d of snapshot %d: %w", d.bgen, d.gen, err)
 	}
@@ -219,7 +224,7 @@ func (f *Forest) move(g *epoch.Guard, dst, src *deadlist) error {
 		}
 		var addrs []blkfmt.Addr
 		err := (&deadlist{disk: short.disk}).each(g, f.st,
-			func(bp blkfmt.Bptr) error { return f.st.Free(bp) },
+			f.st.FreeOwn,
 			func(a blkfmt.Addr) error { addrs = append(addrs, a); return nil })
 		if err != nil {
 			return err

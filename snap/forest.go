@@ -237,10 +237,11 @@ func (f *Forest) Changed() bool {
 	return f.changed
 }
 
-// ownFreer frees blocks of the snapshot tree: no snapshot has them.
+// ownFreer frees blocks of the snapshot tree: no snapshot has them, and nobody reads them but the
+// holder of the mutation lock.
 type ownFreer struct{ st *blkstore.Store }
 
-func (o ownFreer) Free(bp blkfmt.Bptr) error { return o.st.Free(bp) }
+func (o ownFreer) Free(bp blkfmt.Bptr) error { return o.st.FreeOwn(bp) }
 
 // sortedGens returns the keys of m in order, so that what is written does not depend on chance.
 func sortedGens[V any](m map[blkfmt.Gen]V) []blkfmt.Gen { return slices.Sorted(maps.Keys(m)) }

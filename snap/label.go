@@ -138,7 +138,7 @@ func (f *Forest) fell(g *epoch.Guard, s *snapshot) error {
 		return err
 	}
 	for _, bgen := range sortedGens(lists) {
-		if err := f.dispose(g, lists[bgen], bgen > s.rec.Pred); err != nil {
+		if err := f.dispose(g, lists[bgen], nil); err != nil {
 			return err
 		}
 	}
@@ -165,17 +165,21 @@ func (f *Forest) inherit(g *epoch.Guard, c, s *snapshot) error {
 	if err != nil {
 		return err
 	}
+	// Of the snapshot empty nobody needs to know what its heirs have dropped, as it never goes; but
+	// not all that is as old is empty's.
 	prev := s.rec.Pred
+	ours := func(bp blkfmt.Bptr) bool { return f.younger(bp, prev) }
+	theirOurs := ours
 	var dropped []blkfmt.Bptr
-	fork := c.rec.Base == s.rec.Gen
-	if fork {
+	if c.rec.Base == s.rec.Gen { // a fork
 		if dropped, err = f.missing(g, c, s); err != nil {
 			return err
 		}
+		theirOurs = nil // they are among the missing
 	}
 	for _, bgen := range sortedGens(theirs) {
-		if bgen > prev {
-			if err := f.dispose(g, theirs[bgen], !fork); err != nil {
+		if bgen > prev || prev == 0 {
+			if err := f.dispose(g, theirs[bgen], theirOurs); err != nil {
 				return err
 			}
 		}
@@ -186,8 +190,8 @@ func (f *Forest) inherit(g *epoch.Guard, c, s *snapshot) error {
 		}
 	}
 	for _, bgen := range sortedGens(mine) {
-		if bgen > prev {
-			if err := f.dispose(g, mine[bgen], true); err != nil {
+		if bgen > prev || prev == 0 {
+			if err := f.dispose(g, mine[bgen], ours); err != nil {
 				return err
 			}
 			continue

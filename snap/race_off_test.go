@@ -1,5 +1,5 @@
 //go:build !race
 
-package snap_test
+package snap
 
 const raceEnabled = false

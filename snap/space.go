@@ -135,7 +135,7 @@ func (p *plan) prune(n *planned) error {
 
 // ownBlocks calls fn for every block of s that is younger than pred.
 func (f *Forest) ownBlocks(g *epoch.Guard, s *snapshot, pred blkfmt.Gen, fn func(blkfmt.Bptr)) error {
-	owns := func(bp blkfmt.Bptr) bool { return bp.Gen > pred || pred == 0 && f.notEmptys(bp) }
+	owns := func(bp blkfmt.Bptr) bool { return f.younger(bp, pred) }
 	note := func(bp blkfmt.Bptr) {
 		if owns(bp) {
 			fn(bp)

@@ -160,19 +160,21 @@ func (f *Forest) touch() {
 func (t *Tree) Free(bp blkfmt.Bptr) error {
 	rec := &t.snap.rec
 	switch {
-	case bp.Gen > rec.Pred:
+	case t.forest.younger(bp, rec.Pred):
 		return t.forest.st.Free(bp)
-	case rec.Pred == 0 && rec.Base == 0 && t.forest.notEmptys(bp):
-		// Ream dates the blocks of adm as if they were empty's, who does not have them.
-		return t.forest.st.Free(bp)
-	case rec.Pred == 0 && rec.Base == 0:
+	case rec.Pred == 0:
 		return nil // empty never goes, so nobody needs to know what of it we have dropped
 	}
 	return t.forest.kill(t.guard, t.snap, bp)
 }
 
-// notEmptys reports whether bp, which is as old as the snapshot empty, is surely no part of it.
-func (f *Forest) notEmptys(bp blkfmt.Bptr) bool {
+// younger reports whether bp, which a snapshot derived from pred has or had, is surely not pred's: it
+// was born after pred. Ream dates the blocks of adm as if they were those of the snapshot empty, 0, who
+// has only its root.
+func (f *Forest) younger(bp blkfmt.Bptr, pred blkfmt.Gen) bool {
+	if bp.Gen > pred || pred != 0 {
+		return bp.Gen > pred
+	}
 	e := f.snaps[0]
 	return e != nil && e.rec.Ht == 1 && e.rec.Root.Addr != bp.Addr
 }
