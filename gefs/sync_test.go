@@ -197,9 +197,11 @@ func TestFailingDiskTakesNoMoreChanges(t *testing.T) {
 			dev := blkdev.NewFault(mem)
 			w := newWorldOn(t, dev, gefs.Options{CommitEvery: time.Hour})
 			s := w.as("glenda", "")
+			commits := w.fs.Store().Stats().Commits
 			s.put("old", 0644, strings.Repeat("old", 10000))
 			w.sync()
-			commits := w.fs.Store().Stats().Commits
+			eventually(t, "the end of the first commit", func() bool { return w.fs.Store().Stats().Commits > commits })
+			commits++
 			s.put("new", 0644, strings.Repeat("new", 10000))
 			dev.Fail(blkdev.Rule{Op: op, Nth: nth, Forever: true})
 			err := s.root.Fsync()
