@@ -5,6 +5,13 @@ import "gefs9p/kvfmt"
 // StopSweeping ends clearing in the background, so that a test can look at what is still to be done.
 func (fs *FS) StopSweeping() { fs.sweeper.wake() }
 
+// CommitEnds waits until no commit is under way: the last steps of one come after those who waited for
+// it have been told.
+func (fs *FS) CommitEnds() {
+	fs.commitMu.Lock()
+	defer fs.commitMu.Unlock()
+}
+
 // ToClear returns the number of files of which something is still to be cleared.
 func (fs *FS) ToClear() int {
 	fs.sweeper.mu.Lock()

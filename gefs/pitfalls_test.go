@@ -224,7 +224,11 @@ func TestPitfall85QidTypeFollowsTheMode(t *testing.T) {
 }
 
 func TestPitfall86TruncationInsideABlockLeavesZeros(t *testing.T) {
-	for _, size := range []int{100, blk - 1, blk, blk + 1, 3*blk + 77, 200*blk + 5} {
+	sizes := []int{100, blk - 1, blk, blk + 1, 3*blk + 77, 200*blk + 5}
+	if raceEnabled {
+		sizes = sizes[3:5]
+	}
+	for _, size := range sizes {
 		for _, cut := range []int{0, 1, 10, blk - 1, blk, blk + 1, 2*blk + 3, 150*blk + 9} {
 			if cut >= size {
 				continue

@@ -21,6 +21,7 @@ import (
 // byte, but for the allocation logs: ours end in the barrier of generation 0, which the reference does
 // not write, and have an empty tail behind it. Before the barrier both say that the same blocks are free.
 func TestReamMakesTheReferencesDisk(t *testing.T) {
+	quick(t)
 	ref, our := gefstest.Golden(t, "fresh"), gefstest.Ream(t)
 	rsuper, osuper := super(t, ref, 0), super(t, our, 0)
 	skip := make(map[blkfmt.Addr]bool) // blocks compared by what they say
@@ -160,6 +161,7 @@ func readLog(t *testing.T, dev blkdev.Device, at blkfmt.Addr) replayed {
 
 // TestReamIsTheSameTwice makes the same disk on one that is full of other bytes.
 func TestReamIsTheSameTwice(t *testing.T) {
+	quick(t)
 	fresh := gefstest.Ream(t)
 	used := gefstest.Golden(t, "tree")
 	if err := gefs.Ream(used, gefs.ReamOptions{User: gefstest.User}); err != nil {

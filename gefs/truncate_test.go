@@ -197,6 +197,7 @@ func TestChangesOfAFileWaitForItsClearing(t *testing.T) {
 // TestTruncationOfWhatTheReferenceLeft cuts files on a disk of the reference, which left its own traces
 // behind the ends of files.
 func TestTruncationOfWhatTheReferenceLeft(t *testing.T) {
+	quick(t)
 	dev := gefstest.Golden(t, "tree")
 	w := newWorldOn(t, dev, gefs.Options{})
 	s := w.as("glenda", "%")

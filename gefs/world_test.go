@@ -107,11 +107,13 @@ func (w *world) snapshot(old, name string, mutable bool) {
 	}
 }
 
+// sync commits, and waits until nothing is written any more.
 func (w *world) sync() {
 	w.t.Helper()
 	if err := w.fs.Sync(context.Background()); err != nil {
 		w.t.Fatalf("sync: %v", err)
 	}
+	w.fs.CommitEnds()
 }
 
 // A session is somebody attached somewhere, on a connection of their own. Methods that end in Err
