@@ -160,7 +160,9 @@ func testParallel(t *testing.T, dev blkdev.Device, d time.Duration) {
 		r.srv.Listen("unix", filepath.Join(t.TempDir(), "9p")),
 		r.srv.Listen("tcp", "127.0.0.1:0"),
 	}
+	r.began = time.Now()
 	r.setUp()
+	t.Logf("setting up took %v", time.Since(r.began))
 	r.began = time.Now()
 	r.until = r.began.Add(d)
 	kinds := []struct {
@@ -182,6 +184,7 @@ func testParallel(t *testing.T, dev blkdev.Device, d time.Duration) {
 	}
 	r.wg.Wait()
 	took := time.Since(r.began)
+	t.Logf("worked for %v", took)
 	r.counts.Range(func(k, v any) bool {
 		t.Logf("%-6s %7d steps, %.0f each second", k, v.(*atomic.Int64).Load(), float64(v.(*atomic.Int64).Load())/took.Seconds())
 		return true
@@ -205,6 +208,7 @@ func testParallel(t *testing.T, dev blkdev.Device, d time.Duration) {
 		t.Errorf("the server logged errors:\n%s", text)
 	}
 	gefstest.CheckStrict(t, dev)
+	t.Logf("sound after %v", time.Since(r.began))
 	if fs, err = gefs.Open(dev, opt); err != nil {
 		t.Fatalf("open again: %v", err)
 	}
@@ -217,6 +221,7 @@ func testParallel(t *testing.T, dev blkdev.Device, d time.Duration) {
 		t.Errorf("close: %v", err)
 	}
 	gefstest.CheckStrict(t, dev)
+	t.Logf("all is verified after %v", time.Since(r.began))
 }
 
 // A logBuffer collects what is logged.
