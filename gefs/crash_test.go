@@ -40,7 +40,8 @@ type tracer struct {
 	oracle *gefstest.Oracle
 	clock  *clock
 	sec    int64
-	n      int // names handed out
+	n      int  // names handed out
+	bears  bool // an operation may fail, see try
 }
 
 func (tr *tracer) pick(list []string) string { return list[tr.r.IntN(len(list))] }
@@ -223,8 +224,34 @@ func (tr *tracer) note(what string) { noteStep(tr, what) }
 
 var noteStep = func(*tracer, string) {}
 
+// A refusal is what must panics with if operations may fail.
+type refusal struct {
+	what string
+	err  error
+}
+
+// try is step, with the error of an operation that failed. The oracle has not changed then, but for
+// what was noted.
+func (tr *tracer) try() (what string, synced bool, err error) {
+	tr.bears = true
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case refusal:
+			what, err = r.what, r.err
+		default:
+			panic(r)
+		}
+	}()
+	what, synced = tr.step()
+	return what, synced, nil
+}
+
 func (tr *tracer) must(what string, err error) {
 	if err != nil {
+		if tr.bears {
+			panic(refusal{what, err})
+		}
 		tr.t.Helper()
 		tr.t.Fatalf("%s: %v", what, err)
 	}

@@ -63,6 +63,11 @@ func NewOracle() *Oracle {
 	return o
 }
 
+// Clone returns a second Oracle of the same state, which from here on goes its own way.
+func (o *Oracle) Clone() *Oracle {
+	return &Oracle{Nodes: maps.Clone(o.Nodes), Labels: maps.Clone(o.Labels), tree: o.tree}
+}
+
 // Digest returns the digest of the whole state.
 func (o *Oracle) Digest() Digest {
 	d := o.tree
