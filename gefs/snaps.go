@@ -26,19 +26,9 @@ func (fs *FS) DeleteLabel(c *ninep.Ctx, name string) error {
 	}
 	defer fs.end(c)
 	err := fs.forest.Delete(guard(c), name)
-	if err != nil && !userError(err) {
-		// Half a deletion must not reach the disk.
+	var half *snap.HalfError
+	if errors.As(err, &half) {
 		fs.st.Latch(err)
 	}
 	return err
-}
-
-// userError reports whether err refused a snapshot command before anything changed.
-func userError(err error) bool {
-	for _, e := range []error{snap.ErrNoLabel, snap.ErrExists, snap.ErrMounted, snap.ErrReserved, snap.ErrName} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }

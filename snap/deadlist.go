@@ -87,11 +87,9 @@ func (d *deadlist) flush(g *epoch.Guard, st *blkstore.Store) error {
 	}
 	list, chain := d.fresh, d.disk.Hd
 	if chain.Addr != blkfmt.NoAddr {
+		// One that cannot be read stays in the chain as it is.
 		old, next, err := readDead(g, st, chain)
-		if err != nil {
-			return err
-		}
-		if len(old)+len(list) <= logfmt.DeadMax {
+		if err == nil && len(old)+len(list) <= logfmt.DeadMax {
 			list = append(old, list...)
 			if err := st.FreeOwn(chain); err != nil {
 				return err
@@ -181,21 +179,25 @@ func (d *deadlist) each(g *epoch.Guard, st *blkstore.Store, block func(blkfmt.Bp
 }
 
 // dispose frees the blocks of d's chain, and those that stand on it if ours, unless nil, says so.
-func (f *Forest) dispose(g *epoch.Guard, d *deadlist, ours func(blkfmt.Bptr) bool) error {
+func (r *removal) dispose(d *deadlist, ours func(blkfmt.Bptr) bool) error {
 	var entry func(blkfmt.Addr) error
 	if ours != nil {
 		entry = func(a blkfmt.Addr) error {
 			if bp := (blkfmt.Bptr{Addr: a, Hash: blkfmt.NoHash, Gen: d.bgen}); ours(bp) {
-				return f.st.Free(bp)
+				r.free = append(r.free, bp)
 			}
 			return nil
 		}
 	}
-	err := d.each(g, f.st, f.st.FreeOwn, entry)
-	if err != nil {
+	if err := d.each(r.g, r.f.st, r.freeOwn, entry); err != nil {
 		return fmt.Errorf("free deadlist %d of snapshot %d: %w", d.bgen, d.gen, err)
 	}
-	d.clear()
+	r.then = append(r.then, d.clear)
+	return nil
+}
+
+func (r *removal) freeOwn(bp blkfmt.Bptr) error {
+	r.own = append(r.own, bp)
 	return nil
 }
 
@@ -208,33 +210,33 @@ func (d *deadlist) clear() {
 
 // move appends src to dst and empties src. Blocks on the device are never changed: the addresses
 // of the shorter list are copied, unless the other is empty and can take the chain as it is.
-func (f *Forest) move(g *epoch.Guard, dst, src *deadlist) error {
-	if src.empty() {
-		src.clear()
-		return nil
-	}
-	if dst.disk.Hd.Addr == blkfmt.NoAddr {
-		dst.disk = src.disk
-	} else if src.disk.Hd.Addr != blkfmt.NoAddr {
-		long, short := dst, src
-		if n, err := f.shorter(g, dst, src); err != nil {
-			return err
-		} else if n == dst {
-			long, short = src, dst
+func (r *removal) move(dst, src *deadlist) error {
+	disk := dst.disk
+	var addrs []blkfmt.Addr
+	switch {
+	case disk.Hd.Addr == blkfmt.NoAddr:
+		disk = src.disk
+	case src.disk.Hd.Addr != blkfmt.NoAddr:
+		short, err := r.f.shorter(r.g, dst, src)
+		if err == nil {
+			if short == dst {
+				disk = src.disk
+			}
+			err = (&deadlist{disk: short.disk}).each(r.g, r.f.st, r.freeOwn,
+				func(a blkfmt.Addr) error { addrs = append(addrs, a); return nil })
 		}
-		var addrs []blkfmt.Addr
-		err := (&deadlist{disk: short.disk}).each(g, f.st,
-			f.st.FreeOwn,
-			func(a blkfmt.Addr) error { addrs = append(addrs, a); return nil })
 		if err != nil {
-			return err
+			return fmt.Errorf("merge deadlist %d of snapshot %d: %w", src.bgen, src.gen, err)
 		}
-		dst.disk = long.disk
-		dst.fresh = append(dst.fresh, addrs...)
 	}
-	dst.fresh = append(dst.fresh, src.fresh...)
-	dst.changed = true
-	src.clear()
+	r.then = append(r.then, func() {
+		if !src.empty() {
+			dst.disk = disk
+			dst.fresh = append(append(dst.fresh, addrs...), src.fresh...)
+			dst.changed = true
+		}
+		src.clear()
+	})
 	return nil
 }
 

@@ -77,9 +77,9 @@ func (f *Forest) revive(name string, val kvfmt.Label) *label {
 }
 
 // Delete removes the label; if nothing else needs the snapshot it named, its space comes back with
-// the next commit. Errors wrap ErrNoLabel, ErrMounted, ErrReserved; nothing has changed then. Any
-// other error means that the disk is corrupt or unreadable, and must not be committed. The caller
-// has the mutation lock and is inside an epoch. Source: delsnap.
+// the next commit. Errors wrap ErrNoLabel, ErrMounted, ErrReserved, or say what cannot be read; nothing
+// has changed then, except with a *HalfError. The caller has the mutation lock and is inside an epoch.
+// Source: delsnap.
 func (f *Forest) Delete(g *epoch.Guard, name string) error {
 	switch name {
 	case Dump, Empty, Adm:
@@ -95,7 +95,13 @@ func (f *Forest) Delete(g *epoch.Guard, name string) error {
 		f.mu.Unlock()
 		return fmt.Errorf("snap: %w: '%s'", ErrMounted, name)
 	}
+	f.mu.Unlock()
 	s := f.snaps[l.val.Gen]
+	r := removal{f: f, g: g}
+	if err := r.prune(s); err != nil {
+		return err
+	}
+	f.mu.Lock()
 	delete(f.labels, name)
 	if l.onDisk {
 		f.msgs = append(f.msgs, kvfmt.Msg{Op: kvfmt.Delete, Key: kvfmt.AppendLabelKey(nil, name)})
@@ -103,28 +109,79 @@ func (f *Forest) Delete(g *epoch.Guard, name string) error {
 	s.rec.Nlbl--
 	s.changed, f.changed = true, true
 	f.mu.Unlock()
-	return f.prune(g, s)
+	if err := r.apply(); err != nil {
+		return &HalfError{err}
+	}
+	return nil
 }
 
-// prune removes s, and what only s kept, if nobody needs it any more.
-func (f *Forest) prune(g *epoch.Guard, s *snapshot) error {
-	for s != nil && s.rec.Gen != 0 && s.rec.Nlbl == 0 && s.rec.Nref <= 1 {
-		pred := f.snaps[s.rec.Pred]
-		if s.rec.Nref == 0 {
-			if err := f.fell(g, s); err != nil {
-				return err
-			}
-			f.remove(s, nil, pred)
-			s = pred
-			continue
-		}
-		var heir *snapshot
-		for _, heir = range s.children {
-		}
-		if err := f.inherit(g, heir, s); err != nil {
+// A HalfError says that a deletion has stopped in the middle, because the disk's bookkeeping contradicts
+// itself: it must not be committed.
+type HalfError struct{ Err error }
+
+func (e *HalfError) Error() string { return "half a deletion: " + e.Err.Error() }
+
+// Unwrap returns what stopped it.
+func (e *HalfError) Unwrap() error { return e.Err }
+
+// A removal is what a deletion will do. Everything is read before anything is done, so that a block
+// that cannot be read leaves all as it was.
+type removal struct {
+	f    *Forest
+	g    *epoch.Guard
+	free []blkfmt.Bptr // blocks of trees
+	own  []blkfmt.Bptr // blocks of deadlists
+	then []func()      // what becomes of the mirror, in order
+}
+
+func (r *removal) apply() error {
+	for _, bp := range r.own {
+		if err := r.f.st.FreeOwn(bp); err != nil {
 			return err
 		}
-		f.remove(s, heir, pred)
+	}
+	for _, bp := range r.free {
+		if err := r.f.st.Free(bp); err != nil {
+			return err
+		}
+	}
+	for _, fn := range r.then {
+		fn()
+	}
+	return nil
+}
+
+// prune removes s, and what only s kept, if nobody needs it any more once it has a label less.
+func (r *removal) prune(s *snapshot) error {
+	f := r.f
+	var gone *snapshot // child of s that goes too
+	for nlbl := s.rec.Nlbl - 1; s.rec.Gen != 0 && nlbl == 0; nlbl = s.rec.Nlbl {
+		var heir *snapshot
+		heirs := 0
+		for _, c := range s.children {
+			if c != gone {
+				heir = c
+				heirs++
+			}
+		}
+		pred, old := f.snaps[s.rec.Pred], s
+		switch heirs {
+		case 0:
+			if err := r.fell(s); err != nil {
+				return fmt.Errorf("free snapshot %d: %w", s.rec.Gen, err)
+			}
+			r.then = append(r.then, func() { f.remove(old, nil, pred) })
+			if pred == nil {
+				return nil
+			}
+			gone, s = s, pred
+			continue
+		case 1:
+			if err := r.inherit(heir, s); err != nil {
+				return fmt.Errorf("merge snapshot %d into %d: %w", s.rec.Gen, heir.rec.Gen, err)
+			}
+			r.then = append(r.then, func() { f.remove(old, heir, pred) })
+		}
 		return nil
 	}
 	return nil
@@ -132,36 +189,27 @@ func (f *Forest) prune(g *epoch.Guard, s *snapshot) error {
 
 // fell frees a snapshot from which no other was derived: the blocks that are younger than its pred
 // are nobody else's, and those on its deadlists are still pred's.
-func (f *Forest) fell(g *epoch.Guard, s *snapshot) error {
-	lists, err := f.listsOf(g, s)
+func (r *removal) fell(s *snapshot) error {
+	lists, err := r.f.listsOf(r.g, s)
 	if err != nil {
 		return err
 	}
 	for _, bgen := range sortedGens(lists) {
-		if err := f.dispose(g, lists[bgen], nil); err != nil {
+		if err := r.dispose(lists[bgen], nil); err != nil {
 			return err
 		}
 	}
-	var own []blkfmt.Bptr
-	err = f.ownBlocks(g, s, s.rec.Pred, func(bp blkfmt.Bptr) { own = append(own, bp) })
-	if err != nil {
-		return fmt.Errorf("free snapshot %d: %w", s.rec.Gen, err)
-	}
-	for _, bp := range own {
-		if err := f.st.Free(bp); err != nil {
-			return fmt.Errorf("free snapshot %d: %w", s.rec.Gen, err)
-		}
-	}
-	return nil
+	return r.f.ownBlocks(r.g, s, s.rec.Pred, func(bp blkfmt.Bptr) { r.free = append(r.free, bp) })
 }
 
 // inherit gives the only child c what s leaves: c now lies next to s's pred.
-func (f *Forest) inherit(g *epoch.Guard, c, s *snapshot) error {
-	mine, err := f.listsOf(g, s)
+func (r *removal) inherit(c, s *snapshot) error {
+	f := r.f
+	mine, err := f.listsOf(r.g, s)
 	if err != nil {
 		return err
 	}
-	theirs, err := f.listsOf(g, c)
+	theirs, err := f.listsOf(r.g, c)
 	if err != nil {
 		return err
 	}
@@ -170,28 +218,24 @@ func (f *Forest) inherit(g *epoch.Guard, c, s *snapshot) error {
 	prev := s.rec.Pred
 	ours := func(bp blkfmt.Bptr) bool { return f.younger(bp, prev) }
 	theirOurs := ours
-	var dropped []blkfmt.Bptr
 	if c.rec.Base == s.rec.Gen { // a fork
-		if dropped, err = f.missing(g, c, s); err != nil {
+		dropped, err := f.missing(r.g, c, s)
+		if err != nil {
 			return err
 		}
+		r.free = append(r.free, dropped...)
 		theirOurs = nil // they are among the missing
 	}
 	for _, bgen := range sortedGens(theirs) {
 		if bgen > prev || prev == 0 {
-			if err := f.dispose(g, theirs[bgen], theirOurs); err != nil {
+			if err := r.dispose(theirs[bgen], theirOurs); err != nil {
 				return err
 			}
 		}
 	}
-	for _, bp := range dropped {
-		if err := f.st.Free(bp); err != nil {
-			return fmt.Errorf("free what snapshot %d alone had: %w", s.rec.Gen, err)
-		}
-	}
 	for _, bgen := range sortedGens(mine) {
 		if bgen > prev || prev == 0 {
-			if err := f.dispose(g, mine[bgen], ours); err != nil {
+			if err := r.dispose(mine[bgen], ours); err != nil {
 				return err
 			}
 			continue
@@ -199,11 +243,11 @@ func (f *Forest) inherit(g *epoch.Guard, c, s *snapshot) error {
 		d := theirs[bgen]
 		if d == nil {
 			d = newDeadlist(c.rec.Gen, bgen)
-			theirs[bgen] = d
 		}
-		if err := f.move(g, d, mine[bgen]); err != nil {
-			return fmt.Errorf("merge deadlist %d of snapshot %d: %w", bgen, s.rec.Gen, err)
+		if err := r.move(d, mine[bgen]); err != nil {
+			return err
 		}
+		r.then = append(r.then, func() { theirs[bgen] = d })
 	}
 	return nil
 }

@@ -124,6 +124,10 @@ func (t *Tree) UpsertPublish(g *epoch.Guard, msgs []kvfmt.Msg, publish func(swap
 		return fmt.Errorf("snapshot %s does not change", t.name)
 	}
 	gen := t.Prepare()
+	// Free will need them, when it is too late to fail.
+	if _, err := t.forest.listsOf(g, t.snap); err != nil {
+		return err
+	}
 	t.guard = g
 	err := t.Tree.UpsertPublish(g, gen, msgs, publish)
 	t.guard = nil
