@@ -145,11 +145,9 @@ func (f *File) Create(c *ninep.Ctx, name string, perm uint32, mode uint8) (ninep
 		return none, 0, err
 	}
 	defer f.fs.end(c)
-	g := guard(c)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	q, err := f.create(c, name, perm, mode)
-	_ = g
 	return q, 0, f.fs.wire(err, "create "+name, f)
 }
 

@@ -111,8 +111,8 @@ func (ch *change) piece(qid, base, skip uint64, p []byte, length uint64) error {
 }
 
 // extend makes sure that what lies beyond the file's end, at length, is zeros, before a write or a
-// wstat lets it become part of the file. from is where the write begins: the block it lies in is
-// written anyway. Our own files never have anything there; those written by the reference may.
+// wstat lets it become part of the file. from is where the write begins, for the block it lies in is
+// written anyway; it is behind everything if there is none. Our own files never have anything there; those written by the reference may.
 func (ch *change) extend(de *Dent, length, from uint64) error {
 	de.mu.RLock()
 	clean := de.clean

@@ -221,16 +221,7 @@ func (ch *change) resize(de *Dent, cur *kvfmt.Dir, length uint64) (start func(),
 	switch {
 	case cur.Mode&dmDir != 0 || length == cur.Length:
 	case length > cur.Length:
-		err = ch.extend(de, cur.Length, length)
-		if base := cur.Length; err == nil && roundUp(base) > length {
-			// Both ends lie in one block, which extend leaves to a write; there is none.
-			de.mu.RLock()
-			clean := de.clean
-			de.mu.RUnlock()
-			if !clean || len(ch.msgs) == 0 {
-				err = ch.zeroTail(de.qid, base)
-			}
-		}
+		err = ch.extend(de, cur.Length, math.MaxUint64)
 	default:
 		if err = ch.zeroTail(de.qid, length); err == nil {
 			start, err = ch.clear(de, roundUp(length))
