@@ -21,6 +21,7 @@ const (
 	whyVers       = "The version in a Twstat is checked on its own"
 	whyTrace      = "A refused request leaves no trace"
 	whyOffset     = "Offsets end before 2^63"
+	whyUsage      = "Usage messages"
 )
 
 const (
@@ -33,6 +34,9 @@ const (
 	justNow    = " atime 1795392000 mtime 1795392000"
 	glendasOwn = " uid glenda gid adm muid glenda "
 )
+
+// snapUsage is how the console says what snap can do.
+const snapUsage = "(usage: snap -l [-s] | [-m] old new | [-n] -d name... | rollback [-f] label old [keep])"
 
 // deliberate are the steps of the transcript in which we differ on purpose. A step that differs only
 // as a consequence of an earlier one has the reason of that one.
@@ -96,6 +100,9 @@ var deliberate = map[string]difference{
 	"54.16": {want: "Rstat stat (name od" + glendasOwn + "qid 0x8.3.d mode d775" + justNow + " length 0" + noneHere, why: whyDirLength},
 
 	"57.4": {want: "Rerror ename 'wstat -- attempt to change qid.vers'", why: whyVers},
+
+	"61.6": {want: "unknown command 'snap -x main' " + snapUsage, why: whyUsage},
+	"61.7": {want: "unknown command 'snap main' " + snapUsage, why: whyUsage},
 
 	"63.12": {want: "Rstat stat (name victim" + glendasOwn + "qid 0x3.2 mode 644" + justNow + " length 10" + noneHere, why: whyTrace},
 	"63.15": {want: "Rwrite count 1", why: whyTrace},
