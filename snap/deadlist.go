@@ -22,7 +22,6 @@ type deadlist struct {
 	fresh     []blkfmt.Addr
 	disk      kvfmt.Dlist
 	onDisk    bool // the snapshot tree has a record of it
-	changed   bool
 }
 
 func newDeadlist(gen, bgen blkfmt.Gen) *deadlist {
@@ -75,8 +74,7 @@ func (f *Forest) kill(g *epoch.Guard, s *snapshot, bp blkfmt.Bptr) error {
 		lists[bp.Gen] = d
 	}
 	d.fresh = append(d.fresh, bp.Addr)
-	d.changed = true
-	f.touch()
+	f.markList(d)
 	return nil
 }
 
@@ -192,7 +190,7 @@ func (r *removal) dispose(d *deadlist, ours func(blkfmt.Bptr) bool) error {
 	if err := d.each(r.g, r.f.st, r.freeOwn, entry); err != nil {
 		return fmt.Errorf("free deadlist %d of snapshot %d: %w", d.bgen, d.gen, err)
 	}
-	r.then = append(r.then, d.clear)
+	r.then = append(r.then, func() { r.f.clear(d) })
 	return nil
 }
 
@@ -202,10 +200,18 @@ func (r *removal) freeOwn(bp blkfmt.Bptr) error {
 }
 
 // clear makes d an empty list, whose record the next Seal removes.
-func (d *deadlist) clear() {
+func (f *Forest) clear(d *deadlist) {
 	d.fresh = nil
 	d.disk = kvfmt.Dlist{Hd: blkfmt.NoPtr, Tl: blkfmt.NoPtr}
-	d.changed = true
+	f.markList(d)
+}
+
+// list returns the list under the key if it is in memory, nil otherwise.
+func (f *Forest) list(k listKey) *deadlist {
+	if s := f.snaps[k.gen]; s != nil {
+		return s.lists[k.bgen]
+	}
+	return nil
 }
 
 // move appends src to dst and empties src. Blocks on the device are never changed: the addresses
@@ -233,9 +239,9 @@ func (r *removal) move(dst, src *deadlist) error {
 		if !src.empty() {
 			dst.disk = disk
 			dst.fresh = append(append(dst.fresh, addrs...), src.fresh...)
-			dst.changed = true
+			r.f.markList(dst)
 		}
-		src.clear()
+		r.f.clear(src)
 	})
 	return nil
 }

@@ -54,7 +54,8 @@ type Forest struct {
 	labels  map[string]*label
 	open    map[string]*Tree
 	changed bool // something is to be written at the next Seal
-	msgs    []kvfmt.Msg
+
+	dirt dirt // what that is; guarded by the mutation lock
 }
 
 // A snapshot mirrors a Ksnap record. The mirror is the truth; Seal brings it to the snapshot tree.
@@ -65,34 +66,55 @@ type Forest struct {
 //     the last time it was shared; the tree knows better.
 type snapshot struct {
 	rec      kvfmt.Tree
-	children map[blkfmt.Gen]*snapshot
+	children map[blkfmt.Gen]*snapshot // nil if there is none
 	lists    map[blkfmt.Gen]*deadlist // by birth; nil until they are needed
 	onDisk   bool                     // the snapshot tree has a record of it
-	changed  bool
+}
+
+// adopt makes c one of s's children.
+func (s *snapshot) adopt(c *snapshot) {
+	if s.children == nil {
+		s.children = make(map[blkfmt.Gen]*snapshot)
+	}
+	s.children[c.rec.Gen] = c
+	s.rec.Nref++
+}
+
+// disown undoes adopt.
+func (s *snapshot) disown(c *snapshot) {
+	delete(s.children, c.rec.Gen)
+	s.rec.Nref--
 }
 
 // A label mirrors a Klabel record.
 type label struct {
-	val     kvfmt.Label
-	onDisk  bool
-	changed bool
+	val    kvfmt.Label
+	onDisk bool // the snapshot tree has a record of it
 }
 
-// Load reads the forest whose tree the store's superblock names. The caller is inside an epoch.
-func Load(g *epoch.Guard, st *blkstore.Store) (*Forest, error) {
-	super := st.Super()
+func newForest(st *blkstore.Store, nextQid uint64, nextGen blkfmt.Gen) *Forest {
 	f := &Forest{
 		st:      st,
 		nodes:   betree.On(st),
-		nextGen: super.NextGen,
+		nextGen: nextGen,
 		snaps:   make(map[blkfmt.Gen]*snapshot),
 		labels:  make(map[string]*label),
 		open:    make(map[string]*Tree),
+		dirt:    newDirt(),
 	}
-	f.nextQid.Store(super.NextQid)
+	f.nextQid.Store(nextQid)
+	return f
+}
+
+// Load reads the forest whose tree the store's superblock names: all records of labels and snapshots,
+// but nothing of what the snapshots hold. The caller is inside an epoch.
+func Load(g *epoch.Guard, st *blkstore.Store) (*Forest, error) {
+	super := st.Super()
+	f := newForest(st, super.NextQid, super.NextGen)
 	f.tree = betree.Open(f.nodes, ownFreer{st}, super.Snap, super.SnapHt)
 
 	var bad error
+	counts := make(map[blkfmt.Gen][2]int32) // labels and children as recorded
 	err := f.tree.Scan(g, []byte{kvfmt.Ksnap}, nil, func(k, v []byte) bool {
 		var gen blkfmt.Gen
 		var rec kvfmt.Tree
@@ -102,8 +124,9 @@ func Load(g *epoch.Guard, st *blkstore.Store) (*Forest, error) {
 		if rec, bad = kvfmt.GetTree(v); bad != nil {
 			return false
 		}
+		counts[gen] = [2]int32{rec.Nlbl, rec.Nref}
 		rec.Gen, rec.Nlbl, rec.Nref = gen, 0, 0
-		f.snaps[gen] = &snapshot{rec: rec, children: make(map[blkfmt.Gen]*snapshot), onDisk: true}
+		f.snaps[gen] = &snapshot{rec: rec, onDisk: true}
 		return true
 	})
 	if err := errors.Join(err, bad); err != nil {
@@ -128,10 +151,14 @@ func Load(g *epoch.Guard, st *blkstore.Store) (*Forest, error) {
 	}
 	for gen, s := range f.snaps {
 		if p := f.snaps[s.rec.Pred]; p != nil && s.rec.Pred != gen {
-			p.children[gen] = s
-			p.rec.Nref++
+			p.adopt(s)
 		}
 		f.nextGen = max(f.nextGen, gen+1)
+	}
+	for gen, s := range f.snaps {
+		if counts[gen] != [2]int32{s.rec.Nlbl, s.rec.Nref} {
+			f.mark(s) // put right when there is something to commit
+		}
 	}
 	return f, nil
 }
@@ -139,16 +166,8 @@ func Load(g *epoch.Guard, st *blkstore.Store) (*Forest, error) {
 // Format plants the forest of a new disk: empty, adm and main, as ream does. users is the text of
 // the users file. Nothing is on the device before the first Seal and commit.
 func Format(g *epoch.Guard, st *blkstore.Store, users []byte) (*Forest, error) {
-	f := &Forest{
-		st:      st,
-		nodes:   betree.On(st),
-		nextGen: 3,
-		snaps:   make(map[blkfmt.Gen]*snapshot),
-		labels:  make(map[string]*label),
-		open:    make(map[string]*Tree),
-		changed: true,
-	}
-	f.nextQid.Store(3)
+	f := newForest(st, 3, 3)
+	f.changed = true
 	main, err := plant(g, st, rootDir(0))
 	if err != nil {
 		return nil, err
@@ -164,16 +183,14 @@ func Format(g *epoch.Guard, st *blkstore.Store, users []byte) (*Forest, error) {
 	var labels, recs []kvfmt.Msg
 	add := func(name string, gen blkfmt.Gen, root blkfmt.Bptr, flags uint32) {
 		f.snaps[gen] = &snapshot{
-			rec:      kvfmt.Tree{Nlbl: 1, Ht: 1, Gen: gen, Pred: 0, Succ: blkfmt.NoGen, Base: 0, Root: root},
-			children: make(map[blkfmt.Gen]*snapshot),
-			lists:    make(map[blkfmt.Gen]*deadlist),
-			onDisk:   true,
+			rec:    kvfmt.Tree{Nlbl: 1, Ht: 1, Gen: gen, Pred: 0, Succ: blkfmt.NoGen, Base: 0, Root: root},
+			lists:  make(map[blkfmt.Gen]*deadlist),
+			onDisk: true,
 		}
 		l := &label{val: kvfmt.Label{Gen: gen, Flags: flags}, onDisk: true}
 		f.labels[name] = l
 		if p := f.snaps[0]; gen != 0 {
-			p.children[gen] = f.snaps[gen]
-			p.rec.Nref++
+			p.adopt(f.snaps[gen])
 			p.rec.Succ = gen
 		}
 		labels = append(labels, kvfmt.Msg{Op: kvfmt.Insert, Key: kvfmt.AppendLabelKey(nil, name), Val: l.val.Append(nil)})

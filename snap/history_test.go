@@ -334,6 +334,9 @@ func (p *player) end() error {
 		if err := p.change(name, slices.Sorted(maps.Keys(w.now[name].files)), true); err != nil {
 			return fmt.Errorf("at the end, empty %s: %w", name, err)
 		}
+		if err := w.settle(name); err != nil {
+			return fmt.Errorf("at the end, settle %s: %w", name, err)
+		}
 	}
 	if err := w.commit(nil); err != nil {
 		return fmt.Errorf("at the end: %w", err)
@@ -341,9 +344,8 @@ func (p *player) end() error {
 	if err := w.verifyAll(); err != nil {
 		return err
 	}
-	// Snapshot tree, empty's root, main's and adm's roots and the users file. Messages that are
-	// still in buffers may hold some blocks of a wide main.
-	if n := w.used(); !p.wide && n > 5 || n > 200 {
+	// Snapshot tree, empty's root, main's and adm's roots and the users file.
+	if n := w.used(); n > 5 {
 		return fmt.Errorf("with everything deleted %d blocks are in use: %+v", n, w.report.Counts)
 	}
 	if n := len(w.f.snaps); n != 3 {

@@ -49,9 +49,8 @@ func (f *Forest) Label(old, name string, mutable bool) error {
 	s := f.snaps[l.val.Gen]
 	if !mutable {
 		s.rec.Nlbl++
-		s.changed = true
-		f.labels[name] = f.revive(name, kvfmt.Label{Gen: s.rec.Gen})
-		f.changed = true
+		f.mark(s)
+		f.addLabel(name, kvfmt.Label{Gen: s.rec.Gen})
 		return nil
 	}
 	succ := s.rec.Succ
@@ -59,21 +58,15 @@ func (f *Forest) Label(old, name string, mutable bool) error {
 	if succ != blkfmt.NoGen {
 		s.rec.Succ = succ // the line goes on where it went
 	}
-	f.labels[name] = f.revive(name, kvfmt.Label{Gen: n.rec.Gen, Flags: kvfmt.LabelMutable})
+	f.addLabel(name, kvfmt.Label{Gen: n.rec.Gen, Flags: kvfmt.LabelMutable})
 	return nil
 }
 
-// revive returns a new label of the name. If one of that name is to be removed at the next Seal,
-// that wish is void: the insert replaces it.
-func (f *Forest) revive(name string, val kvfmt.Label) *label {
-	key := string(kvfmt.AppendLabelKey(nil, name))
-	for i, m := range f.msgs {
-		if string(m.Key) == key {
-			f.msgs = append(f.msgs[:i:i], f.msgs[i+1:]...)
-			break
-		}
-	}
-	return &label{val: val, changed: true}
+// addLabel enters a label. f.mu is held.
+func (f *Forest) addLabel(name string, val kvfmt.Label) {
+	f.markLabel(name)
+	f.labels[name] = &label{val: val}
+	f.changed = true
 }
 
 // Delete removes the label; if nothing else needs the snapshot it named, its space comes back with
@@ -102,12 +95,11 @@ func (f *Forest) Delete(g *epoch.Guard, name string) error {
 		return err
 	}
 	f.mu.Lock()
+	f.markLabel(name)
 	delete(f.labels, name)
-	if l.onDisk {
-		f.msgs = append(f.msgs, kvfmt.Msg{Op: kvfmt.Delete, Key: kvfmt.AppendLabelKey(nil, name)})
-	}
 	s.rec.Nlbl--
-	s.changed, f.changed = true, true
+	f.mark(s)
+	f.changed = true
 	f.mu.Unlock()
 	if err := r.apply(); err != nil {
 		return &HalfError{err}
@@ -282,36 +274,32 @@ func (f *Forest) remove(s, heir, pred *snapshot) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	gen := s.rec.Gen
+	for _, d := range s.lists {
+		f.markList(d)
+	}
+	f.mark(s)
 	delete(f.snaps, gen)
-	for _, bgen := range sortedGens(s.lists) {
-		if s.lists[bgen].onDisk {
-			f.msgs = append(f.msgs, kvfmt.Msg{Op: kvfmt.Delete, Key: kvfmt.AppendDlistKey(nil, gen, bgen)})
-		}
-	}
-	if s.onDisk {
-		f.msgs = append(f.msgs, kvfmt.Msg{Op: kvfmt.Delete, Key: kvfmt.AppendSnapKey(nil, gen)})
-	}
 	f.changed = true
-	if pred != nil {
-		delete(pred.children, gen)
-		pred.rec.Nref--
-		pred.changed = true
-	}
 	if heir != nil {
 		heir.rec.Pred = s.rec.Pred
 		heir.rec.Base = min(heir.rec.Base, s.rec.Pred)
-		heir.changed = true
-		if pred != nil {
-			pred.children[heir.rec.Gen] = heir
-			pred.rec.Nref++
-		}
+		f.mark(heir)
 	}
-	if pred != nil && pred.rec.Succ == gen {
+	if pred == nil {
+		return
+	}
+	f.mark(pred)
+	pred.disown(s)
+	if heir != nil {
+		pred.adopt(heir)
+	}
+	if pred.rec.Succ == gen {
 		pred.rec.Succ = blkfmt.NoGen
+		for c := range pred.children {
+			pred.rec.Succ = max(pred.rec.Succ, c)
+		}
 		if heir != nil {
 			pred.rec.Succ = heir.rec.Gen
-		} else if rest := sortedGens(pred.children); len(rest) > 0 {
-			pred.rec.Succ = rest[len(rest)-1]
 		}
 	}
 }

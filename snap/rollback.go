@@ -3,7 +3,6 @@ package snap
 import (
 	"fmt"
 
-	"gefs9p/blkfmt"
 	"gefs9p/kvfmt"
 )
 
@@ -38,26 +37,13 @@ func (f *Forest) Rollback(name, old, keep string) error {
 	}
 	from := f.snaps[o.val.Gen]
 	n := f.child(from, from.rec.Base)
-	f.labels[keep] = f.revive(keep, kvfmt.Label{Gen: l.val.Gen})
-	l.val.Gen, l.changed = n.rec.Gen, true
+	f.addLabel(keep, kvfmt.Label{Gen: l.val.Gen})
+	f.markLabel(name)
+	l.val.Gen = n.rec.Gen
 	if t := f.open[name]; t != nil {
 		t.snap = n
 		t.Tree.Reset(n.rec.Root, int(n.rec.Ht))
 		t.vers.Add(1)
 	}
 	return nil
-}
-
-// child enters a new snapshot with the content of o, derived from it. f.mu is held.
-func (f *Forest) child(o *snapshot, base blkfmt.Gen) *snapshot {
-	n := &snapshot{
-		rec: kvfmt.Tree{
-			Nlbl: 1, Ht: o.rec.Ht, Gen: f.newGen(),
-			Pred: o.rec.Gen, Succ: blkfmt.NoGen, Base: base, Root: o.rec.Root,
-		},
-		children: make(map[blkfmt.Gen]*snapshot),
-		lists:    make(map[blkfmt.Gen]*deadlist),
-	}
-	f.derive(o, n)
-	return n
 }

@@ -76,7 +76,7 @@ func (t *Tree) settle() {
 	root, ht := t.Tree.Root()
 	if rec := &t.snap.rec; rec.Root.Addr != root.Addr || rec.Root.Hash != root.Hash || int(rec.Ht) != ht {
 		rec.Root, rec.Ht = root, int32(ht)
-		t.snap.changed = true
+		t.forest.mark(t.snap)
 		t.forest.changed = true
 	}
 }
@@ -93,22 +93,43 @@ func (t *Tree) Prepare() blkfmt.Gen {
 	f := t.forest
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	t.settle()
-	n := f.child(o, o.rec.Base)
-	o.rec.Nlbl--
-	l := f.labels[t.name]
-	l.val.Gen, l.changed = n.rec.Gen, true
-	t.snap = n
-	return n.rec.Gen
+	return f.advance(t.name).rec.Gen
 }
 
-// derive enters n, whose pred is o.
-func (f *Forest) derive(o, n *snapshot) {
-	o.children[n.rec.Gen] = n
-	o.rec.Nref++
+// advance moves a mutable label on to a new snapshot, derived from the one it names, and returns
+// that. f.mu is held.
+func (f *Forest) advance(name string) *snapshot {
+	l, t := f.labels[name], f.open[name]
+	if t != nil {
+		t.settle()
+	}
+	o := f.snaps[l.val.Gen]
+	n := f.child(o, o.rec.Base)
+	o.rec.Nlbl--
+	f.markLabel(name)
+	l.val.Gen = n.rec.Gen
+	if t != nil {
+		t.snap = n
+	}
+	return n
+}
+
+// child enters a new snapshot with one label and the content of o, derived from it. f.mu is held.
+func (f *Forest) child(o *snapshot, base blkfmt.Gen) *snapshot {
+	n := &snapshot{
+		rec: kvfmt.Tree{
+			Nlbl: 1, Ht: o.rec.Ht, Gen: f.newGen(),
+			Pred: o.rec.Gen, Succ: blkfmt.NoGen, Base: base, Root: o.rec.Root,
+		},
+		lists: make(map[blkfmt.Gen]*deadlist),
+	}
+	o.adopt(n)
 	o.rec.Succ = n.rec.Gen
-	o.changed, n.changed, f.changed = true, true, true
 	f.snaps[n.rec.Gen] = n
+	f.mark(o)
+	f.mark(n)
+	f.changed = true
+	return n
 }
 
 // Upsert applies the messages, all or none. The tree must be mutable. The caller has the mutation

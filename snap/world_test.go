@@ -214,6 +214,21 @@ func (w *world) writeBatch(label string, changes map[string]bool) error {
 	return nil
 }
 
+// settle moves all messages of a tree to its leaves, so that what they free is free.
+func (w *world) settle(label string) error {
+	t, done, err := w.tree(label)
+	if err != nil {
+		return err
+	}
+	defer done()
+	w.g.Enter()
+	defer w.g.Leave()
+	for more := true; more && err == nil; {
+		more, err = t.Settle(w.g)
+	}
+	return err
+}
+
 func (f file) bytes() []byte {
 	p := binary.BigEndian.AppendUint64(nil, f.qid)
 	return binary.BigEndian.AppendUint32(p, f.ver)
@@ -357,7 +372,7 @@ func (w *world) verifyAll() error {
 		names = append(names, l.Name)
 	}
 	if want := slices.Sorted(maps.Keys(w.now)); !slices.Equal(names, want) {
-		return fmt.Errorf("labels %q, want %q", names, want)
+		return fmt.Errorf("labels %.1000q, want %.1000q", fmt.Sprint(names), fmt.Sprint(want))
 	}
 	for _, name := range names {
 		if err := w.verify(name); err != nil {
