@@ -152,7 +152,7 @@ func (d *deadlist) each(g *epoch.Guard, st *blkstore.Store, block func(blkfmt.Bp
 	seen := make(map[blkfmt.Addr]bool)
 	for bp := d.disk.Hd; bp.Addr != blkfmt.NoAddr; {
 		if seen[bp.Addr] {
-			return &blkfmt.CorruptError{Addr: bp.Addr, Type: blkfmt.Deadlist, What: "the chain runs in a circle"}
+			return circle(bp.Addr)
 		}
 		seen[bp.Addr] = true
 		list, next, err := readDead(g, st, bp)
@@ -250,7 +250,7 @@ func (r *removal) move(dst, src *deadlist) error {
 // the other than that.
 func (f *Forest) shorter(g *epoch.Guard, a, b *deadlist) (*deadlist, error) {
 	pa, pb := a.disk.Hd, b.disk.Hd
-	for range 1 << 24 {
+	for seen := make(map[blkfmt.Addr]bool); !seen[pa.Addr]; {
 		var err error
 		if pa.Addr == blkfmt.NoAddr {
 			return a, nil
@@ -258,6 +258,7 @@ func (f *Forest) shorter(g *epoch.Guard, a, b *deadlist) (*deadlist, error) {
 		if pb.Addr == blkfmt.NoAddr {
 			return b, nil
 		}
+		seen[pa.Addr] = true
 		if _, pa, err = readDead(g, f.st, pa); err != nil {
 			return nil, err
 		}
@@ -265,5 +266,9 @@ func (f *Forest) shorter(g *epoch.Guard, a, b *deadlist) (*deadlist, error) {
 			return nil, err
 		}
 	}
-	return nil, &blkfmt.CorruptError{Addr: a.disk.Hd.Addr, Type: blkfmt.Deadlist, What: "the chain runs in a circle"}
+	return nil, circle(pa.Addr)
+}
+
+func circle(at blkfmt.Addr) error {
+	return &blkfmt.CorruptError{Addr: at, Type: blkfmt.Deadlist, What: "the chain runs in a circle"}
 }
