@@ -60,7 +60,10 @@ func TestDeadlistGrows(t *testing.T) {
 	}
 	t.Logf("replay with -seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	w := testWorld(t, "main+ab main>A main+a")
+	w, err := newWorld(blkdev.NewMem(1 << 30))
+	must(t, err)
+	t.Cleanup(func() { w.stop() })
+	must(t, w.do("main+ab main>A main+a"))
 	s := w.f.snaps[w.f.labels[Main].val.Gen]
 	var want []blkfmt.Addr
 	d := newDeadlist(s.rec.Gen, 1)
