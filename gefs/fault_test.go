@@ -1,6 +1,7 @@
 package gefs_test
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -52,7 +53,7 @@ func newRing(t *testing.T) *ring {
 	}
 	tr := r.tracer(0)
 	r.open(tr, r.image)
-	for range 200 {
+	for range 600 {
 		tr.step()
 	}
 	if err := tr.fs.Close(); err != nil {
@@ -99,7 +100,11 @@ func (r *ring) run(tr *tracer, refused func(what string, err error) error, befor
 	co := &course{states: []gefstest.Digest{tr.oracle.Digest()}}
 	noteStep = func(*tracer, string) { co.states = append(co.states, tr.oracle.Digest()) }
 	defer func() { noteStep = func(*tracer, string) {} }()
+	looks := rand.New(rand.NewPCG(r.seed, 3))
 	for range ringOps {
+		if err := r.look(tr, looks, refused); err != nil {
+			return co, err
+		}
 		before()
 		what, synced, err := tr.try()
 		if err != nil {
@@ -124,6 +129,35 @@ func (r *ring) count(refused int) {
 	if r.refused += refused; refused > 0 {
 		r.hit++
 	}
+}
+
+// look reads one of the files, which must be as the oracle says, or refused.
+func (r *ring) look(tr *tracer, rng *rand.Rand, refused func(what string, err error) error) error {
+	files := tr.oracle.Paths(false)
+	if len(files) == 0 {
+		return nil
+	}
+	p := files[rng.IntN(len(files))]
+	c, end := tr.fs.Background()
+	defer end()
+	root, err := gefstest.Attach(tr.fs, c, gefstest.User, "")
+	if err != nil {
+		return refused("attach", err)
+	}
+	defer root.Clunk(c)
+	f, err := gefstest.Walk(c, root, p)
+	if err != nil {
+		return refused("walk to "+p, err)
+	}
+	defer f.Clunk(c)
+	data, err := gefstest.ReadAll(c, f)
+	if err != nil {
+		return refused("read "+p, err)
+	}
+	if !bytes.Equal(data, tr.oracle.Nodes[p].Data) {
+		return fmt.Errorf("%s reads as %d bytes that are not what was written", p, len(data))
+	}
+	return nil
 }
 
 // judge says whether the disk, which nobody serves any more, is sound and in a state that is allowed.
@@ -198,7 +232,7 @@ func TestFaultRing(t *testing.T) {
 	}
 	var faults []string
 	for op, kinds := range map[blkdev.Op][]string{
-		blkdev.OpRead: {"one"}, blkdev.OpWrite: {"one", "short", "all"}, blkdev.OpSync: {"one", "all"},
+		blkdev.OpRead: {"one", "all"}, blkdev.OpWrite: {"one", "short", "all"}, blkdev.OpSync: {"one", "all"},
 	} {
 		n := dev.Count(op)
 		t.Logf("%d of kind %v", n, op)
@@ -254,7 +288,9 @@ func (r *ring) fault(name string) error {
 			switch {
 			case !fired():
 				return fmt.Errorf("%s: %w", what, err)
-			case op == blkdev.OpRead && refused > 1 && tr.fs.Store().Err() == nil:
+			case op != blkdev.OpRead && (strings.HasPrefix(what, "read ") || strings.HasPrefix(what, "walk ")):
+				return fmt.Errorf("a fault of another kind, and %s: %w", what, err)
+			case op == blkdev.OpRead && !rule.Forever && refused > 1 && tr.fs.Store().Err() == nil:
 				return fmt.Errorf("one read has failed, and so does %s: %w", what, err)
 			}
 			return nil
@@ -270,10 +306,10 @@ func (r *ring) fault(name string) error {
 		return err
 	}
 	r.count(refused)
-	d, err := gefstest.DiskDigest(tr.fs, gefstest.User)
-	if err != nil && op == blkdev.OpRead {
-		d, err = gefstest.DiskDigest(tr.fs, gefstest.User) // the fault is over
+	if op == blkdev.OpRead {
+		dev.Heal()
 	}
+	d, err := gefstest.DiskDigest(tr.fs, gefstest.User)
 	if err != nil {
 		return fmt.Errorf("read while it is served: %w", err)
 	}
@@ -374,7 +410,7 @@ func TestFullRing(t *testing.T) {
 		t.Fatal(err)
 	}
 	var faults []string
-	for n := range 1500 {
+	for n := range 400 {
 		faults = append(faults, fmt.Sprintf("left %d", n))
 	}
 	r.around(faults, r.full)
@@ -406,7 +442,7 @@ func (r *ring) full(name string) error {
 			if !errors.Is(err, arena.ErrFull) && !strings.Contains(err.Error(), "file system full") {
 				return fmt.Errorf("%s: %w", what, err)
 			}
-			for _, gives := range []string{"remove", "rmdir", "unlabel", "fsync", "open"} {
+			for _, gives := range []string{"remove", "rmdir", "unlabel", "fsync", "open", "read", "walk"} {
 				if strings.HasPrefix(what, gives) {
 					return fmt.Errorf("%s, which gives space back: %w", what, err)
 				}
