@@ -33,7 +33,7 @@
 //	FS.commitMu    one commit at a time
 //	FS.mutMu       the mutation lock; taken outside any epoch, then inside one
 //	File.mu        the fid's own state
-//	Dent.mu        the values of a Dent; two only with the parent first
+//	Dent.mu        the values of a Dent; two only with the mutation lock
 //	Mount.dentMu   the table of Dents; FS.mountMu, the table of Mounts
 //	below          those of snap, betree, blkstore, arena
 //

@@ -205,8 +205,7 @@ func (ch *change) data(qid, off uint64, seq bool, fill func(p []byte)) error {
 	return nil
 }
 
-// then has fn change de in the moment in which the batch becomes visible. A directory comes before
-// what lies in it.
+// then has fn change de in the moment in which the batch becomes visible.
 func (ch *change) then(de *Dent, fn func(de *Dent)) { ch.edits = append(ch.edits, edit{de, fn}) }
 
 // touch marks the directory dir as changed by f's user, now.

@@ -37,12 +37,19 @@ func TestPipelinedNonsense(t *testing.T) {
 	top.mkdir("d1", 0777)
 	w.snapshot("main", "old", false)
 	var wg sync.WaitGroup
+	var conns []*client.Conn
 	for i, who := range []string{"glenda", "bob", "alice", "glenda"} {
 		conn := w.srv.Dial()
+		conns = append(conns, conn)
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
 		wg.Go(func() { nonsense(t, conn, rng, who, rounds) })
 	}
 	wg.Wait()
+	// What they have open with ORCLOSE goes when they hang up; that must be over before we look.
+	for _, conn := range conns {
+		conn.Close()
+	}
+	eventually(t, "the end of the connections", func() bool { return w.srv.NumConns() == 1 })
 	if err := w.fs.Err(); err != nil {
 		t.Errorf("the file system takes no changes: %v", err)
 	}

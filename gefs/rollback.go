@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"gefs9p/epoch"
 	"gefs9p/ninep"
 )
 
@@ -24,60 +25,85 @@ func (fs *FS) Rollback(c *ninep.Ctx, label, old, keep string, force bool) error 
 	fs.mountMu.Lock()
 	m := fs.mounts[label]
 	fs.mountMu.Unlock()
-	var dents []*Dent
-	if m != nil {
-		m.dentMu.Lock()
-		for _, de := range m.dents {
-			de.refs++
-			dents = append(dents, de)
-		}
-		m.dentMu.Unlock()
-		defer func() {
-			for _, de := range dents {
-				de.drop()
-			}
-		}()
-		var open []string
-		for _, de := range dents {
-			de.mu.RLock()
-			if de.opens > 0 && !de.gone {
-				open = append(open, de.name)
-			}
-			de.mu.RUnlock()
-		}
-		if len(open) > 0 && !force {
-			return fmt.Errorf("rollback %s: %w: %d of them, one is '%s'", label, ErrOpenFiles, len(open), open[0])
-		}
-		if fs.sweeper.busy(m) {
-			return fmt.Errorf("rollback %s: a removed file is still being cleared; try again", label)
-		}
+	if m == nil {
+		return fs.forest.Rollback(label, old, keep)
 	}
-	if err := fs.forest.Rollback(label, old, keep); err != nil {
+	if fs.sweeper.busy(m) {
+		return fmt.Errorf("rollback %s: a removed file is still being cleared; try again", label)
+	}
+	if err := m.rollback(guard(c), old, keep, force); err != nil {
 		return err
-	}
-	g := guard(c)
-	for _, de := range dents {
-		de.mu.Lock()
-		d, err := m.lookup(g, de.pqid, de.name)
-		switch {
-		case err == nil && d.Qid.Path == de.qid:
-			de.dir, de.clean = d, false
-		default:
-			// It lies elsewhere in the other state, or is not there. Whoever looks for it by
-			// its name finds out.
-			de.gone = true
-			m.dentMu.Lock()
-			delete(m.dents, de.qid)
-			m.dentMu.Unlock()
-		}
-		de.mu.Unlock()
 	}
 	fs.mountMu.Lock()
 	defer fs.mountMu.Unlock()
-	if m != nil {
-		fs.sweeper.resume(m)
+	fs.sweeper.resume(m)
+	return nil
+}
+
+// rollback makes the change in the tree and in all Dents at once. The mutation lock is held.
+func (m *Mount) rollback(g *epoch.Guard, old, keep string, force bool) error {
+	dents := m.lockDents()
+	defer m.unlockDents(dents)
+	var open []string
+	for _, de := range dents {
+		if de.opens > 0 && !de.gone {
+			open = append(open, de.name)
+		}
+	}
+	if len(open) > 0 && !force {
+		return fmt.Errorf("rollback %s: %w: %d of them, one is '%s'", m.name, ErrOpenFiles, len(open), open[0])
+	}
+	if err := m.fs.forest.Rollback(m.name, old, keep); err != nil {
+		return err
+	}
+	for _, de := range dents {
+		d, err := m.lookup(g, de.pqid, de.name)
+		if err == nil && d.Qid.Path == de.qid {
+			de.dir, de.gone, de.clean = d, false, false
+			continue
+		}
+		// It lies elsewhere in the other state, or is not there. Whoever looks for it by its name
+		// finds out.
+		de.gone = true
+		delete(m.dents, de.qid)
 	}
 	return nil
+}
+
+// lockDents returns all Dents of m, with references and locked, and dentMu, so that there will be no
+// others. The mutation lock is held, and nobody else locks two Dents without it.
+func (m *Mount) lockDents() []*Dent {
+	var dents []*Dent
+	have := make(map[*Dent]bool)
+	for {
+		m.dentMu.Lock()
+		var more []*Dent
+		for _, de := range m.dents {
+			if !have[de] {
+				de.refs++
+				more = append(more, de)
+			}
+		}
+		if len(more) == 0 {
+			return dents
+		}
+		m.dentMu.Unlock()
+		for _, de := range more {
+			de.mu.Lock()
+			have[de] = true
+		}
+		dents = append(dents, more...)
+	}
+}
+
+func (m *Mount) unlockDents(dents []*Dent) {
+	for _, de := range dents {
+		m.put(de)
+	}
+	m.dentMu.Unlock()
+	for _, de := range dents {
+		de.mu.Unlock()
+	}
 }
 
 // busy reports whether something of m is still to be cleared.

@@ -85,3 +85,6 @@ func (s *Server) Attach(uname, aname string) *client.Fid {
 	}
 	return f
 }
+
+// NumConns returns the number of connections whose fids have not all been clunked.
+func (s *Server) NumConns() int { return s.srv.NumConns() }
