@@ -2,12 +2,9 @@ package gefs_test
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"path"
-	"runtime"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,16 +13,16 @@ import (
 	"gefs9p/blkstore"
 	"gefs9p/check"
 	"gefs9p/gefs"
+	"gefs9p/internal/faults"
 	"gefs9p/internal/gefstest"
 	"gefs9p/ninep"
 )
 
-var (
-	crashSeed   = flag.Uint64("crash.seed", 0, "seed of the crash test's trace and cuts; 0 takes one from the clock")
-	crashOps    = flag.Int("crash.ops", 3000, "operations in the crash test's trace")
-	crashStates = flag.Int("crash.states", 10000, "states of the disk the crash test looks at")
-	crashCut    = flag.String("crash.cut", "", "look at this one cut only, as a failure printed it; wants -crash.seed")
-)
+// faultFlags are for the rows of faults of this package.
+var faultFlags = faults.NewFlags()
+
+// crashOps is the number of operations in the trace.
+const crashOps = 3000
 
 // A clock stands still during an operation, so that the oracle knows what time it was.
 type clock struct{ ns atomic.Int64 }
@@ -371,53 +368,26 @@ func (h *history) verify(cut blkdev.Cut, chk *check.Checker) error {
 // a block, and must hold the state after some prefix of the operations that contains everything
 // that was fsynced.
 func TestPowerCuts(t *testing.T) {
-	seed := *crashSeed
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
+	row := faultFlags.Row(t, 1, faults.Size{Ordinary: 10000, Short: 500})
+	ops, states := crashOps, min(row.Want(), 1e6)
+	if states < 1000 {
+		ops /= 5
 	}
-	ops, states := *crashOps, *crashStates
-	if testing.Short() || raceEnabled {
-		ops, states = ops/5, states/20
-	}
-	t.Logf("seed %d (replay with -crash.seed)", seed)
-	h := record(t, seed, ops)
+	h := record(t, row.Seed(), ops)
 	t.Logf("%d operations, %d events", len(h.ops), h.trace.Len())
-	if *crashCut != "" {
-		cut, err := blkdev.ParseCut(*crashCut)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := h.verify(cut, new(check.Checker)); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-
-	cuts := make(chan blkdev.Cut, 64)
-	var wg sync.WaitGroup
-	var n, failed atomic.Int64
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			chk := new(check.Checker)
-			for cut := range cuts {
-				n.Add(1)
-				if err := h.verify(cut, chk); err != nil {
-					if failed.Add(1) <= 5 {
-						t.Errorf("-crash.seed %d -crash.cut %q: %v", seed, cut, err)
-					}
-				}
+	row.Each(func(yield func(string) bool) {
+		for _, cut := range h.cuts(row.Rand(2), states) {
+			if !yield(cut.String()) {
+				return
 			}
-		})
-	}
-	for _, cut := range h.cuts(rand.New(rand.NewPCG(seed, 2)), states) {
-		if failed.Load() > 0 {
-			break
 		}
-		cuts <- cut
-	}
-	close(cuts)
-	wg.Wait()
-	t.Logf("%d states looked at, %d failed", n.Load(), failed.Load())
+	}, func(name string) error {
+		cut, err := blkdev.ParseCut(name)
+		if err != nil {
+			return err
+		}
+		return h.verify(cut, new(check.Checker))
+	})
 }
 
 // cuts chooses max cuts: half of them at write boundaries, evenly over the trace, the rest random:
