@@ -54,6 +54,8 @@ type process struct {
 	wait chan struct{}
 	err  error // of the process, once wait is closed
 
+	quiet bool // what it said is not worth a line when the test fails
+
 	mu   sync.Mutex
 	errs bytes.Buffer // standard error
 }
@@ -99,7 +101,7 @@ func serve(t testing.TB, args ...string) *process {
 	t.Cleanup(func() {
 		p.cmd.Process.Kill()
 		<-p.wait
-		if t.Failed() {
+		if t.Failed() && !p.quiet {
 			t.Logf("the server said:\n%s", p.stderr())
 		}
 	})
