@@ -3,92 +3,170 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os/exec"
-	"syscall"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"gefs9p/client"
 	"gefs9p/cons"
+	"gefs9p/internal/faults"
 )
 
-var kills = flag.Int("kills", 20, "how often TestKillsUnderAJournalLoseNothingSynced kills the server")
+// faultFlags are for the rows of faults of this package.
+var faultFlags = faults.NewFlags()
 
-// random returns the source of a test's randomness, and its seed, which it logs.
-func random(t testing.TB) (*rand.Rand, uint64) {
-	for *seed == 0 {
-		*seed = rand.Uint64()
-	}
-	t.Logf("-seed %d", *seed)
-	return rand.New(rand.NewPCG(*seed, 0)), *seed
-}
+// writers is how many clients write at once in the rows with a journal.
+const writers = 16
 
 // dial connects a client of a journal.
 func (p *process) dial(ctx context.Context) (*client.Conn, error) {
 	return client.Dial(ctx, p.addr, 1<<20)
 }
 
-// writers is how many clients write at once in the tests with a journal.
-const writers = 16
-
-// TestKillsUnderAJournalLoseNothingSynced kills the server again and again under sixteen clients that note what was
-// acknowledged, mostly in the middle of their work, sometimes while it starts. What the next server finds on
-// the same disk must be a state that the file system had, with all that was synced in it; and the strict
-// check finds the disk sound. Snapshots come and go meanwhile.
-func TestKillsUnderAJournalLoseNothingSynced(t *testing.T) {
-	rnd, seed := random(t)
-	disk := newDisk(t)
-	j := newJournal(writers, seed)
-	began := time.Now()
-	for done := 0; done < *kills; {
-		if done > 0 && rnd.IntN(4) == 0 {
-			killWhileItStarts(t, disk, time.Duration(rnd.IntN(40))*time.Millisecond)
-			done++
+// TestKillsUnderAJournal kills the server again and again under sixteen clients that note what was
+// acknowledged. What the next server finds on the same disk must be a state that the file system had, with all
+// that was synced in it; the strict check finds the disk sound. Snapshots come and go meanwhile.
+func TestKillsUnderAJournal(t *testing.T) {
+	row := faultFlags.Row(t, 4, faults.Size{Ordinary: 20, Short: 5})
+	row.Workers = 1
+	var s *killSeries
+	defer func() { s.close() }()
+	row.Each(killNames, func(name string) error {
+		var series, kill int
+		if _, err := fmt.Sscanf(name, "series=%d kill=%d", &series, &kill); err != nil {
+			return err
 		}
-		oneKill(t, disk, j, rnd)
-		done++
-	}
-	p := serve(t, "serve", "-m", "32M", disk)
-	if err := j.verify(t.Context(), p.dial, false); err != nil {
-		t.Fatal(err)
-	}
-	if code := p.signal(syscall.SIGTERM); code != 0 {
-		t.Errorf("exit code %d at the end\n%s", code, p.stderr())
-	}
-	t.Logf("%d kills in %v: %v", *kills, time.Since(began).Round(time.Second), j)
-	if j.kept == 0 || j.fsyncs == 0 || j.ops == j.kept {
-		t.Errorf("a journal that proves nothing: %v", j)
+		if s == nil || s.series != series {
+			s.close()
+			var err error
+			if s, err = newKillSeries(t.TempDir(), series, row); err != nil {
+				return err
+			}
+		}
+		for s.done < kill { // to try one again, all those before it
+			s.done++
+			if err := s.kill(t.Context()); err != nil {
+				s.close()
+				s = nil
+				return err
+			}
+		}
+		if kill%20 == 0 {
+			t.Logf("series %d: %d kills, %v", series, kill, s.j)
+		}
+		return nil
+	})
+	if s != nil && (s.j.kept == 0 || s.j.fsyncs == 0 || s.done > 4 && s.j.ops == s.j.kept) {
+		t.Errorf("a journal that proves nothing: %v", s.j)
 	}
 }
 
-// oneKill starts a server, compares what it has with the journal, lets the clients work and kills it.
-func oneKill(t *testing.T, disk string, j *journal, rnd *rand.Rand) {
-	p := serve(t, "serve", "-m", "32M", "--no-snapshots", disk)
-	if err := j.verify(t.Context(), p.dial, false); err != nil {
-		t.Fatal(err)
+// killNames names kills for ever. Those of one series are done to one disk, so that what they leave
+// gathers; now and then there is a new one, for what happens only to young disks.
+func killNames(yield func(string) bool) {
+	for series := 0; ; series++ {
+		for kill := 1; kill <= 200; kill++ {
+			if !yield(fmt.Sprintf("series=%d kill=%d", series, kill)) {
+				return
+			}
+		}
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+}
+
+// A killSeries is a disk under kills.
+type killSeries struct {
+	series int
+	done   int // kills
+	disk   string
+	rnd    *rand.Rand
+	j      *journal
+	p      *process // serving the disk, and compared with the journal
+}
+
+// newKillSeries makes a disk and serves it.
+func newKillSeries(dir string, series int, row *faults.Row) (*killSeries, error) {
+	rnd := row.Rand(uint64(series))
+	s := &killSeries{series: series, disk: filepath.Join(dir, "disk"), rnd: rnd, j: newJournal(writers, rnd.Uint64())}
+	if _, errs, code, err := command("ream", "-u", "glenda", "--size", "131088K", s.disk); err != nil || code != 0 {
+		return nil, fmt.Errorf("ream: exit code %d, %w\n%s", code, err, errs)
+	}
+	var err error
+	s.p, err = start(program, s.args()...)
+	return s, err
+}
+
+func (s *killSeries) args() []string {
+	return []string{"serve", "-m", "32M", "--no-snapshots", s.disk}
+}
+
+// close ends the series. The disk is the test's.
+func (s *killSeries) close() {
+	if s != nil && s.p != nil {
+		s.p.cmd.Process.Kill()
+		<-s.p.wait
+	}
+}
+
+// kill lets the clients work, kills the server, perhaps another one or two while they start, starts one more and
+// compares what it has with the journal.
+func (s *killSeries) kill(ctx context.Context) error {
+	working, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ran := make(chan error, 1)
-	go func() { ran <- j.run(ctx, p.dial) }()
+	go func() { ran <- s.j.run(working, s.p.dial) }()
 	snapped := make(chan struct{})
 	go func() {
 		defer close(snapped)
-		snapshots(ctx, disk)
+		snapshots(working, s.disk)
 	}()
-	time.Sleep(time.Duration(rnd.IntN(400)) * time.Millisecond)
-	p.kill()
-	if err := <-ran; err != nil {
-		t.Errorf("the server refused what it must do: %v\n%s", err, p.stderr())
-	}
+	time.Sleep(time.Duration(s.rnd.IntN(400)) * time.Millisecond)
+	err := s.p.die()
+	rerr := <-ran
 	cancel()
 	<-snapped
-	mustRun(t, "check", "--strict", disk)
-	p.quiet = !t.Failed()
+	if rerr != nil {
+		rerr = fmt.Errorf("the server refused what it must do: %w\n%s", rerr, s.p.stderr())
+	}
+	if err := errors.Join(err, rerr, sound(s.disk)); err != nil {
+		return err
+	}
+	for s.rnd.IntN(4) == 0 {
+		if err := s.killWhileItStarts(time.Duration(s.rnd.IntN(40)) * time.Millisecond); err != nil {
+			return err
+		}
+	}
+	p, err := start(program, s.args()...)
+	if err != nil {
+		return err
+	}
+	s.p = p
+	if err := s.j.verify(ctx, p.dial, false); err != nil {
+		return fmt.Errorf("%w\n%s", err, p.stderr())
+	}
+	return nil
+}
+
+// killWhileItStarts kills a server so long after its start, whatever it does then.
+func (s *killSeries) killWhileItStarts(after time.Duration) error {
+	p := &process{cmd: exec.Command(program, s.args()...), wait: make(chan struct{})}
+	p.cmd.Stderr = p
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.wait)
+	}()
+	time.Sleep(after)
+	if err := p.die(); err != nil {
+		return err
+	}
+	return sound(s.disk)
 }
 
 // snapshots makes and deletes a few snapshots in turn, on the console of the server, until ctx ends or the server
@@ -111,20 +189,4 @@ func snapshots(ctx context.Context, disk string) {
 			}
 		}
 	}
-}
-
-// killWhileItStarts kills a server so long after its start, whatever it does then.
-func killWhileItStarts(t *testing.T, disk string, after time.Duration) {
-	cmd := exec.Command(program, "serve", "-m", "32M", "--no-snapshots", disk)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(after)
-	cmd.Process.Kill()
-	err := cmd.Wait()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != -1 {
-		t.Fatalf("the server had ended before it was killed: %v", err)
-	}
-	mustRun(t, "check", "--strict", disk)
 }

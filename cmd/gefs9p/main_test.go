@@ -48,13 +48,11 @@ func withProgram(m *testing.M) int {
 
 // A process is a server under test.
 type process struct {
-	t    testing.TB
+	t    testing.TB // nil unless it is serve's
 	cmd  *exec.Cmd
 	addr string // of the first listener
 	wait chan struct{}
 	err  error // of the process, once wait is closed
-
-	quiet bool // what it said is not worth a line when the test fails
 
 	mu   sync.Mutex
 	errs bytes.Buffer // standard error
@@ -78,15 +76,31 @@ func (p *process) stderr() string {
 // if it still runs then.
 func serve(t testing.TB, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, wait: make(chan struct{})}
-	p.cmd = exec.Command(program, args...)
-	p.cmd.Stderr = p
-	out, err := p.cmd.StdoutPipe()
+	p, err := start(program, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.t = t
+	t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-p.wait
+		if t.Failed() {
+			t.Logf("the server said:\n%s", p.stderr())
+		}
+	})
+	return p
+}
+
+// start runs a program that is gefs9p, or becomes it, and waits until it listens. Whoever starts it ends it.
+func start(name string, args ...string) (*process, error) {
+	p := &process{wait: make(chan struct{}), cmd: exec.Command(name, args...)}
+	p.cmd.Stderr = p
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
 	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	lines := make(chan string, 1)
 	go func() {
@@ -98,38 +112,42 @@ func serve(t testing.TB, args ...string) *process {
 		p.err = p.cmd.Wait()
 		close(p.wait)
 	}()
-	t.Cleanup(func() {
-		p.cmd.Process.Kill()
-		<-p.wait
-		if t.Failed() && !p.quiet {
-			t.Logf("the server said:\n%s", p.stderr())
-		}
-	})
 	select {
 	case line := <-lines:
 		var ok bool
-		if p.addr, ok = strings.CutPrefix(line, "listening "); !ok {
-			t.Fatalf("the server's first line is %q", line)
+		if p.addr, ok = strings.CutPrefix(line, "listening "); ok {
+			return p, nil
 		}
+		err = fmt.Errorf("the server's first line is %q", line)
 	case <-p.wait:
-		t.Fatalf("the server ended before it listened: %v\n%s", p.err, p.stderr())
+		return nil, fmt.Errorf("the server ended before it listened: %v\n%s", p.err, p.stderr())
 	case <-time.After(time.Minute):
-		t.Fatal("the server does not listen")
+		err = errors.New("the server does not listen")
 	}
-	return p
+	p.cmd.Process.Kill()
+	<-p.wait
+	return nil, fmt.Errorf("%w\n%s", err, p.stderr())
 }
 
 // kill ends the process as a power cut would end the machine.
 func (p *process) kill() {
 	p.t.Helper()
-	if err := p.cmd.Process.Kill(); err != nil {
+	if err := p.die(); err != nil {
 		p.t.Fatal(err)
+	}
+}
+
+// die is kill for those who are no test.
+func (p *process) die() error {
+	if err := p.cmd.Process.Kill(); err != nil {
+		return fmt.Errorf("kill: %w\n%s", err, p.stderr())
 	}
 	<-p.wait
 	var exit *exec.ExitError
 	if !errors.As(p.err, &exit) || exit.ExitCode() != -1 {
-		p.t.Fatalf("the server had ended before it was killed: %v\n%s", p.err, p.stderr())
+		return fmt.Errorf("the server had ended before it was killed: %v\n%s", p.err, p.stderr())
 	}
+	return nil
 }
 
 // signal sends sig and returns the exit code.
@@ -149,17 +167,26 @@ func (p *process) signal(sig os.Signal) int {
 // run runs the program to its end and returns what it said and its exit code.
 func run(t testing.TB, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
+	stdout, stderr, code, err := command(args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stdout, stderr, code
+}
+
+// command is run for those who are no test.
+func command(args ...string) (stdout, stderr string, code int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
+	err = cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
-		t.Fatalf("gefs9p %s: %v", strings.Join(args, " "), err)
+		return "", "", 0, fmt.Errorf("gefs9p %s: %v", strings.Join(args, " "), err)
 	}
-	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode(), nil
 }
 
 // mustRun runs the program, which is to succeed.
@@ -176,6 +203,15 @@ func mustRun(t testing.TB, args ...string) string {
 func checkClean(t testing.TB, disk string) {
 	t.Helper()
 	t.Logf("check:\n%s", mustRun(t, "check", "--strict", disk))
+}
+
+// sound has a disk checked, strictly.
+func sound(disk string) error {
+	out, errs, code, err := command("check", "--strict", disk)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("gefs9p check --strict: exit code %d\n%s%s", code, out, errs)
+	}
+	return err
 }
 
 // attach connects to the server.
