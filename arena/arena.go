@@ -16,11 +16,11 @@ const (
 
 // An arena is one stretch of the device with its free ranges and its allocation log.
 //
-//   - free, young, later, limbo, the chain and what is in use are disjoint, and make up the usable
-//     body.
+//   - free, young, later, limbo, held, the chain and what is in use are disjoint, and make up the
+//     usable body.
 //   - Every block in young was free at the last barrier, whatever Seals came in between.
-//   - Every block in free was free at the last barrier too: what the last barrier has in use goes
-//     through later and limbo first. So a log block may be taken from free at any point of a log.
+//   - Every block in free or held was free at the last barrier too: what the last barrier has in use
+//     goes through later and limbo first. So a log block may be taken from free at any point of a log.
 //   - died is part of later; the rest of later came and went since the last barrier.
 type arena struct {
 	no      int         // index in the superblock
@@ -39,6 +39,11 @@ type arena struct {
 	later   blockSet // given back, to be logged as free by the next Seal
 	limbo   blockSet // logged as free by the last Seal, to be handed out after its Release
 	streams streams
+
+	// for who reads a committed state; see Pin
+	pin   *Pin
+	since blockSet // what the pinned state does not have in use, but was not in free when it was pinned, or was taken since
+	held  blockSet // free in every log, but kept back because the pinned state has it in use
 
 	// the log
 	chain    blockSet    // its blocks, the empty tail included
@@ -99,12 +104,22 @@ func (a *arena) unlock() {
 	a.mu.Unlock()
 }
 
-// settleLocked brings Set's sums up to date.
+// countLocked returns what Set's sums are to hold of this arena.
+func (a *arena) countLocked() (room int64, pressed bool) {
+	if a.suspect != "" {
+		return 0, false
+	}
+	return max(0, (a.free.total-a.reserve)>>blkfmt.BlkShift), a.pressedLocked()
+}
+
+// settleLocked brings Set's sums up to date. An arena whose log runs out of room because of a pin gives
+// way first.
 func (a *arena) settleLocked() {
-	room, pressed := int64(0), false
-	if a.suspect == "" {
-		room = max(0, (a.free.total-a.reserve)>>blkfmt.BlkShift)
-		pressed = a.pressedLocked()
+	room, pressed := a.countLocked()
+	if a.held.n > 0 && (a.pin.Broken() || pressed && a.free.blocks() < a.floor) {
+		a.pin.broken.Store(true) // before anybody can take one of them
+		a.unholdLocked()
+		room, pressed = a.countLocked()
 	}
 	if room != a.room {
 		a.sums.room.Add(room - a.room)
@@ -135,6 +150,7 @@ func (a *arena) allocLocked(hint uint64, seq, spare bool) (blkfmt.Addr, bool) {
 	}
 	if ok {
 		a.born.add(b)
+		a.takenLocked(b)
 	}
 	return b, ok
 }
@@ -145,7 +161,7 @@ func (a *arena) freeLocked(b blkfmt.Addr, fresh *blockSet) error {
 	switch {
 	case a.suspect != "":
 		return fmt.Errorf("free of block %v: arena %d: %w: %s", b, a.no, ErrSuspect, a.suspect)
-	case a.young.has(b) || a.later.has(b) || a.limbo.has(b):
+	case a.young.has(b) || a.later.has(b) || a.limbo.has(b) || a.held.has(b):
 		return &AddrError{Op: "free", Addr: b, What: "given back already"}
 	case a.chain.has(b):
 		return &AddrError{Op: "free", Addr: b, What: "a block of the allocation log"}
@@ -175,5 +191,6 @@ func (a *arena) takeLogLocked(near blkfmt.Addr) (blkfmt.Addr, bool) {
 		}
 	}
 	a.chain.add(b)
+	a.takenLocked(b)
 	return b, true
 }

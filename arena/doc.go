@@ -35,6 +35,12 @@
 // A log whose barrier is missing, that contradicts its header or cannot be read makes its arena
 // suspect: no block of it is handed out or taken back until Rebuild has been told what is in use.
 //
+// Whoever wants to read a committed state while commits go on, without any of its blocks being used
+// anew, takes a Pin. What the pinned state has in use and later states do not is then logged as free as
+// ever, but kept back when it would be handed out. That costs room, so the Pin gives way: when a
+// request would have to dig into the reserve, or a log has no room, it is broken, its blocks are free at
+// once, and whoever reads under it finds out before believing what was read last.
+//
 // Locks: one mutex for each arena, a leaf. Only Seal holds more than one, in order of address. One
 // more, taken before them, makes Seal and Release one at a time.
 //

@@ -65,16 +65,12 @@ func (s *Set) Seal(qgen int64) (*Sealed, error) {
 	if qgen <= s.qgen.Load() || qgen >= 1<<55 {
 		return nil, fmt.Errorf("arena: barrier %d after barrier %d", qgen, s.qgen.Load())
 	}
-	plans := make([]plan, len(s.arenas))
-	var errs []error
-	for i, a := range s.arenas {
-		var err error
-		if plans[i], err = a.planLocked(); err != nil {
-			errs = append(errs, err)
-		}
+	plans, err := s.planLocked()
+	if err != nil && s.unholdLocked() {
+		plans, err = s.planLocked()
 	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+	if err != nil {
+		return nil, err
 	}
 	out := &Sealed{Qgen: qgen}
 	for i, a := range s.arenas {
@@ -86,6 +82,19 @@ func (s *Set) Seal(qgen int64) (*Sealed, error) {
 	s.waiting = out
 	out.Log = joined(out.Log)
 	return out, nil
+}
+
+// planLocked plans the log of each arena. All arena locks are held.
+func (s *Set) planLocked() ([]plan, error) {
+	plans := make([]plan, len(s.arenas))
+	var errs []error
+	for i, a := range s.arenas {
+		var err error
+		if plans[i], err = a.planLocked(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return plans, errors.Join(errs...)
 }
 
 // sealLocked carries p out and adds the result to out. It does not fail if p came from planLocked
@@ -173,9 +182,7 @@ func (s *Set) Release(sealed *Sealed) error {
 func (a *arena) release() {
 	a.mu.Lock()
 	defer a.unlock()
-	for b, n := range a.limbo.all() {
-		a.free.insert(b, n)
-	}
+	a.freeLimboLocked()
 	a.limbo = blockSet{}
 	a.rebuilt, a.headBad, a.footBad, a.hdr = false, false, false, nil
 }

@@ -19,6 +19,7 @@ type Set struct {
 	sums   sums
 
 	qgen    atomic.Int64 // of the last barrier; -1 on a new device
+	pin     atomic.Pointer[Pin]
 	sealMu  sync.Mutex
 	waiting *Sealed // returned by the last Seal and not released; under sealMu
 }
@@ -127,7 +128,10 @@ func (s *Set) Alloc(hint uint64, seq bool) (blkfmt.Addr, error) {
 	// The try counts in the choice, or a full first arena would look like a full disk. No arena goes
 	// below its reserve before all are down to theirs: space that is given back would first have to
 	// make up for that.
-	for try := range 3 * n {
+	for try := uint64(0); try < 3*n; try++ {
+		if try == 2*n && s.GiveWay() {
+			try = 0
+		}
 		a := s.arenas[(start+try)%n]
 		if try+1 >= n {
 			a.mu.Lock()

@@ -32,6 +32,14 @@
 // first commit of a new disk first erases both superblocks: the old disk's second one, younger by its
 // generation, must not lead to what the first step has half overwritten.
 //
+// # Reading the device meanwhile
+//
+// A View shows the device as one commit left it, to a checker or a scrubber, while mutations and commits
+// go on. Nobody waits for it longer than it takes to make it: it copies what commits write in place, and
+// asks the arenas to hand out no block of its state until it is closed (arena.Pin). A commit logs such
+// a block as free like any other; it only comes back later. When the disk gets full the View gives way:
+// its reads fail from then on, and who reads begins again or gives up.
+//
 // # Failure
 //
 // The first failed write or flush latches the store: no write follows, Err says why, mutations and

@@ -186,6 +186,10 @@ func (x *run) read(p []byte, a blkfmt.Addr) error {
 	if n == blkfmt.BlkSize {
 		return nil
 	}
+	if ended := x.ctx.Err(); ended != nil { // why it failed, or as good a reason
+		x.stop = ended
+		return ended
+	}
 	if err == nil {
 		err = io.ErrUnexpectedEOF
 	}

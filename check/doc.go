@@ -17,6 +17,9 @@
 //	own.go      blocks that are allocated and have no owner: leaks
 //	explain.go  the paths of the files that the problems concern
 //
+// A disk that is being written to is checked through a reader that shows one committed state for as long
+// as the run takes, see blkstore.View; the run knows nothing of it, but ends when its context does.
+//
 // Snapshots share most of their blocks. A node is visited once, whatever the number of trees it
 // belongs to, and later visits only compare what the pointer to it says; so a run costs about what
 // the blocks in use cost, not their number times the number of snapshots.

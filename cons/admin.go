@@ -18,9 +18,9 @@ func adminCommands() []Command {
 		{Name: "check", run: (*call).check,
 			Help: "check the whole disk while it is served; the last line is ok or broken",
 			Long: "Reads every block in use and compares everything with everything, as gefs9p check does. The\n" +
-				"state that is checked is committed first. Clients go on reading and writing, but what asks for\n" +
-				"a commit (fsync, snap) waits until the check has ended. Space that is lost (leaks) is\n" +
-				"reported and is not broken."},
+				"state that is checked is committed first. Clients go on reading, writing and syncing meanwhile;\n" +
+				"what they free of that state is theirs again when the check has ended. On a disk that gets too\n" +
+				"full for that the check is given up. Space that is lost (leaks) is reported and is not broken."},
 		{Name: "df", run: (*call).df,
 			Help: "show how much of each arena and of the disk is used"},
 		{Name: "sync", run: (*call).sync,
@@ -89,7 +89,7 @@ func (k *call) check() error {
 		}
 	}}
 	var rep *check.Report
-	err := k.FS.Examine(ctx, func(r io.ReaderAt, size int64) (err error) {
+	err := k.FS.Examine(ctx, func(ctx context.Context, r io.ReaderAt, size int64) (err error) {
 		rep, err = check.Run(ctx, r, size, opt)
 		return err
 	})

@@ -6,6 +6,7 @@ import (
 
 	"gefs9p/arena"
 	"gefs9p/blkfmt"
+	"gefs9p/blkstore"
 	"gefs9p/ninep"
 	"gefs9p/snap"
 )
@@ -53,15 +54,43 @@ func (fs *FS) Space(c *ninep.Ctx, labels ...string) (blocks int64, err error) {
 	return fs.forest.Space(guard(c), labels)
 }
 
-// Examine commits, and then calls f with the device, on which the committed state stays as it is
-// until f returns, while clients go on reading and writing. Their fsyncs wait meanwhile.
-func (fs *FS) Examine(ctx context.Context, f func(r io.ReaderAt, size int64) error) error {
+// Examine commits, and then calls f with the device, on which that state, or a newer one, stays as it
+// is until f returns. Clients go on reading, writing and syncing: they wait for no more than the moment in
+// which the state is fixed. See blkstore.View.
+//
+// If the disk becomes too full to keep what f reads, f's context ends, its reads fail, and Examine returns
+// blkstore.ErrGaveWay. Callers wait for each other. The caller has no lock and is outside any epoch.
+func (fs *FS) Examine(ctx context.Context, f func(ctx context.Context, r io.ReaderAt, size int64) error) error {
 	if err := fs.Sync(ctx); err != nil && fs.st.CanWrite() {
 		return err
 	}
+	return fs.viewed(ctx, func(ctx context.Context, v *blkstore.View) error { return f(ctx, v, v.Size()) })
+}
+
+// viewed calls f with a View of what is committed. It waits for who has one already. Otherwise it is as
+// Examine.
+func (fs *FS) viewed(ctx context.Context, f func(ctx context.Context, v *blkstore.View) error) error {
+	select {
+	case fs.viewing <- struct{}{}:
+		defer func() { <-fs.viewing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	fs.commitMu.Lock()
-	defer fs.commitMu.Unlock()
-	return f(fs.st.Device(), fs.st.DeviceSize())
+	v, err := fs.st.View()
+	fs.commitMu.Unlock()
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	v.OnLost(func() { cancel(blkstore.ErrGaveWay) })
+	err = f(ctx, v)
+	if v.Lost() {
+		return blkstore.ErrGaveWay
+	}
+	return err
 }
 
 // Labels returns the labels of the disk, ordered by name.

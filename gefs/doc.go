@@ -26,6 +26,9 @@
 // Clearing the blocks of a large file that was truncated or removed is done in the background. What
 // is still to be cleared stands in the tree itself, so that a crash does not forget it.
 //
+// A check or a scrub reads the device while all this goes on: the state that was committed last is pinned
+// for it (blkstore.View), and nobody waits but for the moment in which that is done.
+//
 // # Locks
 //
 // Outermost first; hold downwards only.

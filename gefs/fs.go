@@ -53,7 +53,8 @@ type FS struct {
 	spendReserve atomic.Bool
 
 	mutMu    sync.Mutex
-	commitMu sync.Mutex // held by a commit, and by whoever wants the disk to hold still
+	commitMu sync.Mutex    // held by a commit, and by whoever wants the disk to hold still
+	viewing  chan struct{} // holds a token while somebody has a View
 
 	mountMu sync.Mutex
 	mounts  map[string]*Mount
@@ -107,7 +108,7 @@ func open(g *epoch.Guard, st *blkstore.Store, opt Options) (*FS, error) {
 }
 
 func newFS(st *blkstore.Store, opt Options) *FS {
-	fs := &FS{st: st, opt: opt, log: opt.Logger, now: opt.Now, mounts: make(map[string]*Mount)}
+	fs := &FS{st: st, opt: opt, log: opt.Logger, now: opt.Now, mounts: make(map[string]*Mount), viewing: make(chan struct{}, 1)}
 	if fs.log == nil {
 		fs.log = slog.New(slog.DiscardHandler)
 	}

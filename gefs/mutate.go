@@ -42,6 +42,8 @@ func (fs *FS) begin(c *ninep.Ctx, blocks int) error {
 			wait = func() error { return fs.st.WaitRoom(fs.ctx) }
 		case fs.st.Arenas().LogPressure():
 			wait = func() error { return fs.Sync(fs.ctx) }
+		case blocks > 0 && fs.room() < int64(blocks+treeBlocks) && fs.st.GiveWay():
+			wait = func() error { return nil } // there is more room now than when it was asked for
 		case blocks > 0 && fs.room() < int64(blocks+treeBlocks):
 			need := int64(blocks + treeBlocks)
 			if try >= 3 || fs.room()+fs.waiting() < need && !fs.settle(guard(c), need) {
