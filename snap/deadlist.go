@@ -140,7 +140,9 @@ func readDead(g *epoch.Guard, st *blkstore.Store, bp blkfmt.Bptr) ([]blkfmt.Addr
 }
 
 // each calls block for every block of d's chain and entry for every address on d; either may be
-// nil. A chain that does not end is corruption.
+// nil. Nothing guards the pointers of a chain but its two ends: one that does not end, or that ends
+// elsewhere than at the tail, as if it had been led into another list, is corruption. What was called
+// until then was called for blocks that may be another's.
 func (d *deadlist) each(g *epoch.Guard, st *blkstore.Store, block func(blkfmt.Bptr) error, entry func(blkfmt.Addr) error) error {
 	for _, a := range d.fresh {
 		if entry != nil {
@@ -150,11 +152,13 @@ func (d *deadlist) each(g *epoch.Guard, st *blkstore.Store, block func(blkfmt.Bp
 		}
 	}
 	seen := make(map[blkfmt.Addr]bool)
+	last := blkfmt.NoAddr
 	for bp := d.disk.Hd; bp.Addr != blkfmt.NoAddr; {
 		if seen[bp.Addr] {
 			return circle(bp.Addr)
 		}
 		seen[bp.Addr] = true
+		last = bp.Addr
 		list, next, err := readDead(g, st, bp)
 		if err != nil {
 			return err
@@ -172,6 +176,9 @@ func (d *deadlist) each(g *epoch.Guard, st *blkstore.Store, block func(blkfmt.Bp
 			}
 		}
 		bp = next
+	}
+	if tail := d.disk.Tl.Addr; last != tail {
+		return &blkfmt.CorruptError{Addr: last, Type: blkfmt.Deadlist, What: fmt.Sprintf("the chain ends here, and not at its tail %v", tail)}
 	}
 	return nil
 }

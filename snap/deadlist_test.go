@@ -3,6 +3,7 @@ package snap
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -178,6 +179,44 @@ func TestDeadlistThatRunsInACircle(t *testing.T) {
 	}
 	if len(w.f.snaps) != before {
 		t.Error("half of a deletion was made")
+	}
+}
+
+// TestDeadlistLedAstray flips each bit of a pointer that chains one deadlist, so that it leads to another
+// list or nowhere: nothing is freed then.
+func TestDeadlistLedAstray(t *testing.T) {
+	w := testWorld(t, "main+ab main>A main+a main>B main+ab commit")
+	at := w.free(500)
+	at, heads := at[:400], at[400:]
+	// Every block within a bit of the chain's second one belongs to another list, and leads to its end.
+	end, mine := at[0], at[1]
+	w.chainBlock(t, end, blkfmt.NoAddr, at[2])
+	w.chainBlock(t, mine, blkfmt.NoAddr, at[3])
+	strangers := 0
+	for bit := range 64 {
+		b := blkfmt.Addr(uint64(mine) ^ 1<<bit)
+		head := heads[bit]
+		w.chainBlock(t, head, b, at[4])
+		if slices.Contains(at[5:], b) {
+			w.chainBlock(t, b, end, at[2])
+			strangers++
+		}
+		d := &deadlist{gen: 4, bgen: 1, disk: kvfmt.Dlist{Hd: blkfmt.Bptr{Addr: head}, Tl: blkfmt.Bptr{Addr: mine}}}
+		w.g.Enter()
+		err := d.each(w.g, w.st, nil, nil)
+		r := removal{f: w.f, g: w.g}
+		disposed := r.dispose(d, func(blkfmt.Bptr) bool { return true })
+		w.g.Leave()
+		var ce *blkfmt.CorruptError
+		if !errors.As(err, &ce) || !errors.As(disposed, &ce) {
+			t.Errorf("bit %d, to %v: %v; %v", bit, b, err, disposed)
+		}
+		if len(r.then) != 0 {
+			t.Errorf("bit %d: the list counts as disposed of", bit)
+		}
+	}
+	if strangers == 0 {
+		t.Fatal("no bit leads to another list; the test is not")
 	}
 }
 

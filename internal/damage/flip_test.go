@@ -1,114 +1,75 @@
 package damage_test
 
 import (
-	"flag"
 	"fmt"
+	"iter"
 	"math/rand/v2"
-	"runtime"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"gefs9p/blkdev"
 	"gefs9p/blkfmt"
 	"gefs9p/internal/damage"
+	"gefs9p/internal/faults"
 )
 
-var (
-	seedFlag = flag.Uint64("seed", 0, "seed of the random tests; 0 takes one from the clock")
-	flips    = flag.Int("flips", blkBits/100, "bits to flip in a block of each kind, at random; 131072 flips all")
-	swaps    = flag.Int("faults", 2000, "disks with blocks zeroed, stale, swapped, misdirected, lost")
-)
+var flags = faults.NewFlags()
 
 const blkBits = 8 * blkfmt.BlkSize
 
-// seedOf returns the seed of a random test, which it prints.
-func seedOf(t *testing.T) uint64 {
-	s := *seedFlag
-	if s == 0 {
-		s = uint64(time.Now().UnixNano())
-	}
-	t.Logf("-seed %d", s)
-	return s
-}
+var kinds = []blkfmt.Type{blkfmt.SuperBlk, blkfmt.Arena, blkfmt.Log, blkfmt.Deadlist, blkfmt.Pivot, blkfmt.Leaf, blkfmt.Data}
 
-// most returns how many of n states are looked at in a test that must be short.
-func most(n int) int {
-	if testing.Short() || raceEnabled {
-		return max(n/20, 1)
-	}
-	return n
-}
-
-// A state is a damaged disk: what was done to it, and the blocks that are not what they were.
-type state struct {
-	name   string
-	img    *blkdev.Mem
-	hurt   blockSet
-	writes bool
-	judged func(verdict) error // may be nil
-}
-
-// run judges n states that make makes, on all processors. It stops early when five have failed.
-func (r *rig) run(t *testing.T, row string, n int, make func(i int) state) {
-	t.Helper()
-	var next, done, failed, noticed, refused, unreadable atomic.Int64
-	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			for failed.Load() < 5 {
-				i := int(next.Add(1) - 1)
-				if i >= n {
-					return
-				}
-				s := make(i)
-				v, err := r.judge(s.img, s.hurt, s.writes)
-				if err == nil && s.judged != nil {
-					err = s.judged(v)
-				}
-				done.Add(1)
-				if v.noticed {
-					noticed.Add(1)
-				}
-				if v.refused {
-					refused.Add(1)
-				}
-				if v.errors > 0 {
-					unreadable.Add(1)
-				}
-				if err != nil {
-					failed.Add(1)
-					t.Errorf("%s: %v", s.name, err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	t.Logf("%s: %d states, %d failures; %d noticed by check, %d not served, %d with files that cannot be read",
-		row, done.Load(), failed.Load(), noticed.Load(), refused.Load(), unreadable.Load())
-}
-
-// flip flips one bit.
+// flip flips one bit; bit 0 is the highest of the first byte.
 func flip(img *blkdev.Mem, a blkfmt.Addr, bit int) {
 	p := block(img, a)
 	p[bit/8] ^= 0x80 >> (bit % 8)
 	setBlock(img, a, p)
 }
 
-// guarded says whether a flipped bit of the block b changes anything that anybody reads. It is where
-// docs/crash.md has its figures from.
-func guarded(p []byte, b damage.Block, bit int) bool {
-	at := bit / 8
+// meant says whether a bit of the block b means anything to anybody. What docs/crash.md says of the
+// bits that no hash covers is from here.
+func (r *rig) meant(b damage.Block, bit int) bool {
+	p, at := block(r.img, b.Addr), bit/8
 	switch b.Type {
 	case blkfmt.SuperBlk:
 		s, err := blkfmt.DecodeSuper(p, nil, b.Addr)
 		return err != nil || at < 104+16*len(s.Arenas)+8
 	case blkfmt.Log, blkfmt.Deadlist:
 		size := int(p[2])<<8 | int(p[3])
+		if at >= 12 && at < 20 && b.Type == blkfmt.Log && damage.EndsLog(p, r.qgen) {
+			// Where it goes on to has not happened, but must be a block.
+			flipped := blkfmt.GetPtr(p[12:]).Addr ^ 1<<(159-bit)
+			return flipped != blkfmt.NoAddr && !flipped.Block()
+		}
 		return at < 20 || at >= blkfmt.LogHdSize && at < blkfmt.LogHdSize+size
 	}
 	return true
+}
+
+func flipName(a blkfmt.Addr, bit int) string { return fmt.Sprintf("block=%#x bit=%d", int64(a), bit) }
+
+// tryFlip tries a disk with one bit flipped. It is noticed by check if and only if the bit means
+// something.
+func (r *rig) tryFlip(name string) error {
+	var at int64
+	var bit int
+	if _, err := fmt.Sscanf(name, "block=%v bit=%d", &at, &bit); err != nil {
+		return err
+	}
+	a := blkfmt.Addr(at)
+	b, ok := r.at[a]
+	if !ok || bit < 0 || bit >= blkBits {
+		return fmt.Errorf("%q is no bit of the rig's disk", name)
+	}
+	img := r.img.Clone()
+	flip(img, a, bit)
+	v, err := r.judge(img, setOf(a), bit%16 == 5)
+	if err != nil {
+		return fmt.Errorf("%v: %w", b, err)
+	}
+	if meant := r.meant(b, bit); meant != v.noticed {
+		return fmt.Errorf("%v: noticed by check: %v, want %v", b, v.noticed, meant)
+	}
+	return nil
 }
 
 // TestEveryFlippedBitIsFound flips single bits of a block of each kind. Whoever needs the block is told,
@@ -116,69 +77,62 @@ func guarded(p []byte, b damage.Block, bit int) bool {
 // not see is a bit that means nothing.
 func TestEveryFlippedBitIsFound(t *testing.T) {
 	r := newRig(t)
-	seed := seedOf(t)
-	for _, kind := range []blkfmt.Type{blkfmt.SuperBlk, blkfmt.Arena, blkfmt.Log, blkfmt.Deadlist, blkfmt.Pivot, blkfmt.Leaf, blkfmt.Data} {
-		t.Run(kind.String(), func(t *testing.T) {
-			list := r.byType[kind]
-			if len(list) == 0 {
-				t.Fatal("the rig has none")
+	row := flags.Row(t, 5, faults.Size{Ordinary: len(kinds) * blkBits / 100, Short: 400})
+	row.Each(func(yield func(string) bool) {
+		var one []damage.Block // of each kind
+		var perm [][]int
+		for i, k := range kinds {
+			rnd := row.Rand(uint64(i))
+			if len(r.byType[k]) == 0 {
+				t.Errorf("the rig has no %v", k)
+				return
 			}
-			perm := rand.New(rand.NewPCG(seed, uint64(kind))).Perm(blkBits)
-			r.run(t, fmt.Sprintf("one bit of a %v", kind), most(min(*flips, blkBits)), func(i int) state {
-				rnd := rand.New(rand.NewPCG(seed, uint64(i)<<8|uint64(kind)))
-				bit := perm[i]
-				if *flips < blkBits && i%2 == 0 { // half of them where there are headers
-					bit %= 512
+			one = append(one, r.byType[k][rnd.IntN(len(r.byType[k]))])
+			perm = append(perm, headFirst(rnd, blkBits))
+		}
+		for i := range blkBits {
+			for k := range kinds {
+				if !yield(flipName(one[k].Addr, perm[k][i])) {
+					return
 				}
-				b := list[rnd.IntN(len(list))]
-				s := state{name: fmt.Sprintf("-seed %d: %v, bit %d (state %d)", seed, b, bit, i), img: r.img.Clone(), hurt: setOf(b.Addr), writes: i%8 == 0}
-				p := block(s.img, b.Addr)
-				flip(s.img, b.Addr, bit)
-				s.judged = func(v verdict) error {
-					if g := guarded(p, b, bit); g != v.noticed && !(r.lastLog(p, b) && at12(bit)) {
-						return fmt.Errorf("noticed by check: %v; want %v", v.noticed, g)
-					}
-					return nil
-				}
-				return s
-			})
-		})
+			}
+		}
+	}, r.tryFlip)
+}
+
+// headFirst returns the numbers up to n in such an order that the first 512, the header of a block,
+// come early: every other number is one of them until there are no more.
+func headFirst(rnd *rand.Rand, n int) []int {
+	const head = 512
+	first, rest := rnd.Perm(head), rnd.Perm(n-head)
+	list := make([]int, 0, n)
+	for len(rest) > 0 || len(first) > 0 {
+		if len(first) > 0 {
+			list, first = append(list, first[0]), first[1:]
+		}
+		if len(rest) > 0 {
+			list, rest = append(list, head+rest[0]), rest[1:]
+		}
 	}
+	return list
 }
 
-// at12 says whether a bit lies in the address to which a chain goes on.
-func at12(bit int) bool { return bit/8 >= 12 && bit/8 < 20 }
-
-// lastLog says whether b is the last block of a log, whose chain leads to what has not happened.
-func (r *rig) lastLog(p []byte, b damage.Block) bool {
-	return b.Type == blkfmt.Log && damage.EndsLog(p, r.qgen)
-}
-
-// TestEveryBitOfAChain flips each bit of every pointer that chains log and deadlist blocks, and of the sizes
-// before them: the part that no hash covers.
+// TestEveryBitOfAChain flips each bit of the headers of log and deadlist blocks, as good as all of which
+// no hash covers.
 func TestEveryBitOfAChain(t *testing.T) {
 	r := newRig(t)
-	var list []damage.Block
-	for _, kind := range []blkfmt.Type{blkfmt.Log, blkfmt.Deadlist} {
-		list = append(list, r.byType[kind]...)
-	}
-	const bits = 8 * blkfmt.LogHdSize
-	n := len(list) * bits
-	step := 1
-	if testing.Short() || raceEnabled {
-		step = 41
-	}
-	r.run(t, "each bit of a chained block's header", n/step, func(i int) state {
-		b, bit := list[i*step/bits], i*step%bits
-		s := state{name: fmt.Sprintf("%v, bit %d", b, bit), img: r.img.Clone(), hurt: setOf(b.Addr), writes: at12(bit)}
-		p := block(s.img, b.Addr)
-		flip(s.img, b.Addr, bit)
-		s.judged = func(v verdict) error {
-			if g := guarded(p, b, bit); g != v.noticed && !(r.lastLog(p, b) && at12(bit)) {
-				return fmt.Errorf("noticed by check: %v; want %v", v.noticed, g)
+	row := flags.Row(t, 5, faults.Size{Ordinary: 1500, Short: 100})
+	row.Each(chainBits(r, row), r.tryFlip)
+}
+
+func chainBits(r *rig, row *faults.Row) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		list := append(append([]damage.Block(nil), r.byType[blkfmt.Log]...), r.byType[blkfmt.Deadlist]...)
+		const bits = 8 * blkfmt.LogHdSize
+		for _, i := range row.Rand(100).Perm(len(list) * bits) {
+			if !yield(flipName(list[i/bits].Addr, i%bits)) {
+				return
 			}
-			return nil
 		}
-		return s
-	})
+	}
 }

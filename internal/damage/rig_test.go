@@ -105,6 +105,7 @@ type rig struct {
 	qgen   int64 // the commit
 	blocks []damage.Block
 	byType map[blkfmt.Type][]damage.Block
+	at     map[blkfmt.Addr]damage.Block
 	before map[blkfmt.Addr][][]byte // what each block held before
 	want   map[thing]answer
 	needs  map[thing]blockSet // what is read to answer, by a server that has just been started
@@ -133,7 +134,7 @@ func makeRig() (*rig, error) {
 		return nil, fmt.Errorf("furnish: %w", err)
 	}
 	r := &rig{
-		img: img, before: disk.before, byType: make(map[blkfmt.Type][]damage.Block),
+		img: img, before: disk.before, at: make(map[blkfmt.Addr]damage.Block), byType: make(map[blkfmt.Type][]damage.Block),
 		want: make(map[thing]answer), needs: make(map[thing]blockSet), seed: maphash.MakeSeed(),
 	}
 	var err error
@@ -142,6 +143,7 @@ func makeRig() (*rig, error) {
 	}
 	for _, b := range r.blocks {
 		r.byType[b.Type] = append(r.byType[b.Type], b)
+		r.at[b.Addr] = b
 	}
 	super, err := blkfmt.DecodeSuper(block(img, 0), nil, 0)
 	if err != nil {
@@ -282,12 +284,27 @@ func (r *rig) answerOf(c *ninep.Ctx, f ninep.File) (answer, error) {
 	if err := f.Stat(c, &st); err != nil {
 		return answer{}, err
 	}
-	data, err := gefstest.ReadAll(c, f)
-	if err != nil {
+	if _, _, err := f.Open(c, ninep.OREAD); err != nil {
 		return answer{}, err
 	}
-	return answer{st.Mode, st.Mtime, st.Qid.Uid, st.Length, maphash.Bytes(r.seed, data)}, nil
+	var sum maphash.Hash
+	sum.SetSeed(r.seed)
+	buf := buffers.Get().(*[40000]byte)
+	defer buffers.Put(buf)
+	for off := uint64(0); ; {
+		n, err := f.Read(c, buf[:], off)
+		if err != nil {
+			return answer{}, err
+		}
+		if n == 0 {
+			return answer{st.Mode, st.Mtime, st.Qid.Uid, st.Length, sum.Sum64()}, nil
+		}
+		sum.Write(buf[:n])
+		off += uint64(n)
+	}
 }
+
+var buffers = sync.Pool{New: func() any { return new([40000]byte) }}
 
 // A hand works on a file system. After the first failure it does nothing more.
 type hand struct {
@@ -352,9 +369,11 @@ func (h *hand) remove(label, p string) {
 	h.on("remove", label, p, func(c *ninep.Ctx, f ninep.File) error { return f.Remove(c) })
 }
 
-// paths returns the plain files of a snapshot, all everything below its root.
+// paths returns the plain files of a snapshot.
 func (h *hand) paths(label string) []string { return h.visit(label, false) }
-func (h *hand) all(label string) []string   { return h.visit(label, true) }
+
+// all returns everything below the root of a snapshot.
+func (h *hand) all(label string) []string { return h.visit(label, true) }
 
 func (h *hand) visit(label string, dirs bool) []string {
 	var list []string
