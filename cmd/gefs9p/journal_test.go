@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"testing"
 
 	"gefs9p/client"
 )
@@ -27,10 +28,26 @@ import (
 type journal struct {
 	clock   atomic.Uint64 // stamps what is sent and acknowledged
 	clients []*author
-	rnd     *rand.Rand
+	sums    *tally
+}
 
-	// sums for the log
-	ops, acked, kept, fsyncs int
+// A tally is what journals had in them.
+type tally struct {
+	ops, acked int // operations sent, acknowledged
+	kept       int // operations that were found again
+	fsyncs     int
+}
+
+func (s *tally) String() string {
+	return fmt.Sprintf("%d operations sent, %d acknowledged, %d found again, %d fsyncs", s.ops, s.acked, s.kept, s.fsyncs)
+}
+
+// report fails a test that has seen nothing that could have been lost.
+func (s *tally) report(t testing.TB) {
+	t.Log(s)
+	if !t.Failed() && (s.kept == 0 || s.fsyncs == 0) {
+		t.Error("journals that prove nothing")
+	}
 }
 
 // An author is one client of a journal. Between two runs it belongs to the journal; during one, to its
@@ -55,8 +72,8 @@ type entry struct {
 // A dialer connects to the server under test.
 type dialer func(context.Context) (*client.Conn, error)
 
-func newJournal(clients int, seed uint64) *journal {
-	j := &journal{rnd: rand.New(rand.NewPCG(seed, 1))}
+func newJournal(clients int, seed uint64, sums *tally) *journal {
+	j := &journal{sums: sums}
 	for i := range clients {
 		j.clients = append(j.clients, &author{
 			id:   i,
@@ -161,12 +178,12 @@ func (j *journal) verify(ctx context.Context, dial dialer, all bool) error {
 		return err
 	}
 	for i, a := range j.clients {
-		j.ops += len(a.ops)
-		j.kept += cut[i]
-		j.fsyncs += len(a.fsyncs)
+		j.sums.ops += len(a.ops)
+		j.sums.kept += cut[i]
+		j.sums.fsyncs += len(a.fsyncs)
 		for n, e := range a.ops {
 			if e.acked != 0 {
-				j.acked++
+				j.sums.acked++
 			}
 			if n < cut[i] {
 				e.op.apply(a.base)
@@ -253,9 +270,4 @@ func (j *journal) cut(found []folder, all bool) ([]int, error) {
 		}
 	}
 	return cut, nil
-}
-
-// String says what was done so far.
-func (j *journal) String() string {
-	return fmt.Sprintf("%d operations sent, %d acknowledged, %d found again, %d fsyncs", j.ops, j.acked, j.kept, j.fsyncs)
 }
