@@ -1,0 +1,7 @@
+//go:build !race
+
+package salvage_test
+
+const (
+	raceEnabled = false
+)
