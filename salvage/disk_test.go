@@ -27,8 +27,8 @@ import (
 
 var (
 	seed  = flag.Uint64("seed", 0, "seed of the random tests; 0 takes one from the clock")
-	turns = flag.Int("turns", 12, "disks with lost blocks that are salvaged")
-	long  = flag.Bool("long", false, "destroy every block of the larger disk, not a sample")
+	turns = flag.Int("turns", 10, "disks with lost blocks that are salvaged")
+	long  = flag.Bool("long", false, "lose every block in turn, not a sample of those with data")
 )
 
 // random returns a source of randomness whose seed is printed if the test fails.
@@ -132,7 +132,7 @@ type truth map[string]*gefstest.Node
 
 // A rig makes a disk, and knows what it has written.
 type rig struct {
-	t    *testing.T
+	t    testing.TB
 	rnd  *rand.Rand
 	dev  *blkdev.Mem
 	fs   *gefs.FS
@@ -142,7 +142,7 @@ type rig struct {
 	ever map[string][][]byte // all that main's files ever held after a step
 }
 
-func newRig(t *testing.T, rnd *rand.Rand, size int64) *rig {
+func newRig(t testing.TB, rnd *rand.Rand, size int64) *rig {
 	r := &rig{t: t, rnd: rnd, dev: blkdev.NewMem(size), main: truth{}, all: truth{}, ever: map[string][][]byte{}}
 	if err := gefs.Ream(r.dev, gefs.ReamOptions{User: gefstest.User}); err != nil {
 		t.Fatal(err)

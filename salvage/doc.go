@@ -39,6 +39,10 @@
 // know which files they were about; so everything found through a patch is Unsure. What
 // an insert in an intact buffer says is certain whatever is below.
 //
+// A file may be the image of another gefs disk. Its blocks are known to be data as long as the
+// pointers to them are there. Without these, a leaf of it is told by its own pointers, which are right only on
+// the disk that it comes from; one without any is not, and may put its names into a patch.
+//
 // Without a superblock the tree of snapshots is a hole itself. If its patch is one whole tree then each
 // of its snapshots is proved again, and only not to be the newest: Label.Proven is false.
 //

@@ -89,6 +89,9 @@ func (x *run) makePatch(t *tree, c child, lo, hi []byte) *patch {
 		if at > 0 && kvfmt.Compare(p.tiles[at-1].last, first) >= 0 || at < len(p.tiles) && kvfmt.Compare(last, p.tiles[at].first) >= 0 {
 			continue
 		}
+		if c.r.level == 0 && x.foreign(c.r) {
+			continue
+		}
 		p.tiles = slices.Insert(p.tiles, at, tile{ptr: blkfmt.Bptr{Addr: c.r.addr, Hash: c.r.hash, Gen: blkfmt.NoGen},
 			level: int(c.r.level), first: first, last: last, rank: c.rank, lost: c.r.lost})
 	}
@@ -97,7 +100,7 @@ func (x *run) makePatch(t *tree, c child, lo, hi []byte) *patch {
 
 // candidate reports whether r may stand in for c, or a part of it, and how likely it is.
 func (x *run) candidate(t *tree, c child, r *record) (class, bool) {
-	if r.kind&t.kind == 0 || int(r.level) > c.level || r.isData {
+	if r.kind&t.kind == 0 || r.level < 0 || int(r.level) > c.level || r.isData {
 		return 0, false
 	}
 	if s := t.snap; s != nil {
@@ -117,6 +120,30 @@ func (x *run) candidate(t *tree, c child, r *record) (class, bool) {
 		return stale, true
 	}
 	return anyone, true
+}
+
+// foreign reports whether the leaf r is one of another disk, an image of which is a file on this one
+// whose own records are lost: it points at data, and none of that is where it says.
+func (x *run) foreign(r *record) bool {
+	n, ok := x.node(blkfmt.Bptr{Addr: r.addr, Hash: r.hash}, 0)
+	if !ok {
+		return true // it has changed since the scan
+	}
+	const tries = 8
+	tried := 0
+	for i := 0; i < n.Nval() && tried < tries; i++ {
+		k, v := n.Val(i)
+		if len(k) == 0 || k[0] != kvfmt.Kdat {
+			break
+		}
+		if p, err := kvfmt.GetDatVal(v); err == nil {
+			if _, ok := x.data(p); ok {
+				return false
+			}
+			tried++
+		}
+	}
+	return tried > 0
 }
 
 // common returns the generation up to which the snapshots a and b can have blocks in common. Where the

@@ -35,7 +35,7 @@ type record struct {
 	gen   blkfmt.Gen // its birth, as the pointer says by which it was reached
 
 	kind    kind
-	level   int8 // 0 is a leaf, -1 not known
+	level   int8 // 0 is a leaf; -1 a pivot that points at nothing that was found
 	lost    bool // something below it was not found
 	reached bool // a snapshot has it
 	isData  bool // it is data that looks like a node
@@ -255,9 +255,6 @@ func (ix *index) relate() (matches int) {
 	order := make([]uint32, len(ix.recs))
 	for i := range ix.recs {
 		order[i] = uint32(i)
-		if ix.recs[i].level < 0 {
-			ix.recs[i].level = 1 // nothing below it is there; its messages are
-		}
 	}
 	slices.SortStableFunc(order, func(a, b uint32) int { return int(ix.recs[a].level) - int(ix.recs[b].level) })
 	for pass := range 2 { // the trees of files first, as snapshots point at them from leaves
