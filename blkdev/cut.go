@@ -70,9 +70,9 @@ func (t *Trace) Boundaries() iter.Seq[Cut] {
 	}
 }
 
-// windows yields for each window with writes in it the index of the Sync that ends it, or Len for
-// the last, and the writes.
-func (t *Trace) windows() iter.Seq2[int, []int] {
+// Windows yields for each window with writes in it the index of the Sync that ends it, or Len for
+// the last, and the indices of the writes, which are shared and must not be changed.
+func (t *Trace) Windows() iter.Seq2[int, []int] {
 	return func(yield func(int, []int) bool) {
 		from := 0
 		for i := 0; i <= len(t.syncs); i++ {
@@ -93,7 +93,7 @@ func (t *Trace) windows() iter.Seq2[int, []int] {
 // writes that is every subset. None comes twice.
 func (t *Trace) Subsets(k int) iter.Seq[Cut] {
 	return func(yield func(Cut) bool) {
-		for end, w := range t.windows() {
+		for end, w := range t.Windows() {
 			n := len(w)
 			set := make([]bool, n)
 			for r := 0; r <= n; r++ {
@@ -166,7 +166,7 @@ func span(lo, hi int) []int {
 // finds both on the disk, the older one on top, and all other writes of the window too.
 func (t *Trace) Overtakes() iter.Seq[Cut] {
 	return func(yield func(Cut) bool) {
-		for end, w := range t.windows() {
+		for end, w := range t.Windows() {
 			for j := range w {
 				for i := range j {
 					a, b := &t.events[w[i]], &t.events[w[j]]
@@ -192,7 +192,11 @@ func (t *Trace) Overtakes() iter.Seq[Cut] {
 // Random returns a cut anywhere: any point, any subset of its window, sometimes with torn writes,
 // sometimes in another order. The same r gives the same cut.
 func (t *Trace) Random(r *rand.Rand) Cut {
-	at := r.IntN(len(t.events) + 1)
+	return t.RandomAt(r, r.IntN(len(t.events)+1))
+}
+
+// RandomAt is Random for the point before event at.
+func (t *Trace) RandomAt(r *rand.Rand, at int) Cut {
 	w := t.writes(t.window(at), at)
 	// A bare coin for each write would hardly ever lose only one of many.
 	keep := []float64{0.05, 0.5, 0.5, 0.95, 1}[r.IntN(5)]

@@ -1,7 +1,6 @@
 package gefs_test
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"path"
@@ -9,20 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"gefs9p/blkdev"
-	"gefs9p/blkstore"
-	"gefs9p/check"
 	"gefs9p/gefs"
-	"gefs9p/internal/faults"
 	"gefs9p/internal/gefstest"
 	"gefs9p/ninep"
 )
-
-// faultFlags are for the rows of faults of this package.
-var faultFlags = faults.NewFlags()
-
-// crashOps is the number of operations in the trace.
-const crashOps = 3000
 
 // A clock stands still during an operation, so that the oracle knows what time it was.
 type clock struct{ ns atomic.Int64 }
@@ -252,158 +241,4 @@ func (tr *tracer) must(what string, err error) {
 		tr.t.Helper()
 		tr.t.Fatalf("%s: %v", what, err)
 	}
-}
-
-// A crashMark stands in the trace where an operation begins, and where an fsync has been answered.
-type crashMark struct {
-	begins int // operation that may be under way from here on
-	synced int // or, if not negative: operations before this one are safe
-}
-
-// A history is a trace with what the oracle says after each of its operations.
-type history struct {
-	trace *blkdev.Trace
-	after map[gefstest.Digest][]int // numbers of operations done in each state
-	ops   []string
-}
-
-// record runs random operations on a crash device.
-func record(t *testing.T, seed uint64, ops int) *history {
-	image := blkdev.NewMem(130 << 20)
-	if err := gefs.Ream(image, gefs.ReamOptions{User: "glenda"}); err != nil {
-		t.Fatal(err)
-	}
-	disk := blkdev.NewCrash(image)
-	tr := &tracer{t: t, r: rand.New(rand.NewPCG(seed, 1)), oracle: gefstest.NewOracle(), clock: &clock{}}
-	fs, err := gefs.Open(disk, gefs.Options{Cache: blkstore.MinCache, Now: tr.clock.now, CommitEvery: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr.fs = fs
-	h := &history{after: make(map[gefstest.Digest][]int)}
-	done := func(what string) {
-		h.ops = append(h.ops, what)
-		d := tr.oracle.Digest()
-		h.after[d] = append(h.after[d], len(h.ops))
-		disk.Mark(crashMark{begins: len(h.ops) + 1, synced: -1})
-	}
-	h.after[tr.oracle.Digest()] = []int{0}
-	disk.Mark(crashMark{begins: 1, synced: -1})
-	noteStep = func(_ *tracer, what string) { done(what) }
-	defer func() { noteStep = func(*tracer, string) {} }()
-	for len(h.ops) < ops {
-		safe := len(h.ops)
-		what, synced := tr.step()
-		if synced {
-			disk.Mark(crashMark{synced: safe})
-		}
-		done(what)
-	}
-	if err := fs.Close(); err != nil {
-		t.Fatal(err)
-	}
-	disk.Mark(crashMark{synced: len(h.ops)})
-	h.trace = disk.Trace()
-	return h
-}
-
-// verify looks at the disk as it is after the cut.
-func (h *history) verify(cut blkdev.Cut, chk *check.Checker) error {
-	img, err := h.trace.State(cut)
-	if err != nil {
-		return err
-	}
-	first, last := 0, 0
-	for _, m := range h.trace.Marks(cut.At) {
-		if m := m.(crashMark); m.synced >= 0 {
-			first = m.synced
-		} else {
-			last = m.begins
-		}
-	}
-	size, _ := img.Size()
-	rep, err := chk.Run(context.Background(), img, size, check.Options{})
-	if err != nil {
-		return fmt.Errorf("check: %w", err)
-	}
-	if !rep.Clean(true) {
-		return fmt.Errorf("check: %v", rep.Problems)
-	}
-	var found gefstest.Digest
-	openings := 1
-	if cut.At%4 == 0 {
-		openings = 2
-	}
-	for again := range openings {
-		fs, err := gefs.Open(img, gefs.Options{Cache: blkstore.MinCache})
-		if err != nil {
-			return fmt.Errorf("open: %w", err)
-		}
-		d, err := gefstest.DiskDigest(fs, "glenda")
-		if err == nil && again == 1 && d != found {
-			err = fmt.Errorf("the second opening finds another state than the first")
-		}
-		found = d
-		if cerr := fs.Close(); err == nil {
-			err = cerr
-		}
-		if err != nil {
-			return err
-		}
-	}
-	at := h.after[found]
-	for _, n := range at {
-		if n >= first && n <= last {
-			return nil
-		}
-	}
-	if len(at) == 0 {
-		return fmt.Errorf("the state is that after no operation; operations %d to %d may be the last: %v", first, last, h.ops[max(0, first-3):min(last, len(h.ops))])
-	}
-	return fmt.Errorf("the state is that after operations %v, but %d to %d are allowed", at, first, last)
-}
-
-// TestPowerCuts cuts the power everywhere in a long trace of operations, also so that writes since
-// the last flush are lost, reordered or torn. Every disk it finds must be clean, must not have lost
-// a block, and must hold the state after some prefix of the operations that contains everything
-// that was fsynced.
-func TestPowerCuts(t *testing.T) {
-	row := faultFlags.Row(t, 1, faults.Size{Ordinary: 10000, Short: 500})
-	ops, states := crashOps, min(row.Want(), 1e6)
-	if states < 1000 {
-		ops /= 5
-	}
-	h := record(t, row.Seed(), ops)
-	t.Logf("%d operations, %d events", len(h.ops), h.trace.Len())
-	row.Each(func(yield func(string) bool) {
-		for _, cut := range h.cuts(row.Rand(2), states) {
-			if !yield(cut.String()) {
-				return
-			}
-		}
-	}, func(name string) error {
-		cut, err := blkdev.ParseCut(name)
-		if err != nil {
-			return err
-		}
-		return h.verify(cut, new(check.Checker))
-	})
-}
-
-// cuts chooses max cuts: half of them at write boundaries, evenly over the trace, the rest random:
-// inside a flush window, with writes lost, reordered and torn.
-func (h *history) cuts(r *rand.Rand, max int) []blkdev.Cut {
-	var all []blkdev.Cut
-	for cut := range h.trace.Boundaries() {
-		all = append(all, cut)
-	}
-	var list []blkdev.Cut
-	half := max / 2
-	for i := range min(half, len(all)) {
-		list = append(list, all[i*len(all)/min(half, len(all))])
-	}
-	for len(list) < max {
-		list = append(list, h.trace.Random(r))
-	}
-	return list
 }

@@ -18,8 +18,19 @@
 // The flags are those of Flags. A row of another package is a test there that uses Flags and Row; a
 // line in scripts/faults makes the script run it.
 //
+// # Scripts
+//
+// What is done to a disk is a list of Op, made up by a Source from the seed alone. A Runner does them on a
+// file system and tells an oracle; Record does so on a disk that notes every write, and the History says of
+// any cut of it whether what is found is a state that may be found. Operations that no longer fit, because
+// one before them was refused, are left out; so any part of a script is a script.
+//
 // # One seed
 //
 // Everything random in a row comes from Row.Rand, so the seed and the name of a case are the whole of
 // what is tried. Names therefore do not depend on how many cases there are or in which order they run.
+//
+// The server has goroutines of its own, and they have their turns when the machine gives them: two recordings of
+// one script are alike, but need not write the same blocks at the same places. The name of a cut says of
+// which recording it is, and in another one Try looks at hundreds of cuts around the same operation.
 package faults

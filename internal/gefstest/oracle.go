@@ -54,18 +54,19 @@ type Oracle struct {
 	Nodes  map[string]*Node
 	Labels map[string]Digest
 	tree   Digest
+	kept   map[string]map[string]*Node // the nodes of each label
 }
 
 // NewOracle returns an Oracle of a freshly reamed disk.
 func NewOracle() *Oracle {
-	o := &Oracle{Nodes: make(map[string]*Node), Labels: make(map[string]Digest)}
+	o := &Oracle{Nodes: make(map[string]*Node), Labels: make(map[string]Digest), kept: make(map[string]map[string]*Node)}
 	o.put(".", &Node{Dir: true, Mode: 0775})
 	return o
 }
 
 // Clone returns a second Oracle of the same state, which from here on goes its own way.
 func (o *Oracle) Clone() *Oracle {
-	return &Oracle{Nodes: maps.Clone(o.Nodes), Labels: maps.Clone(o.Labels), tree: o.tree}
+	return &Oracle{Nodes: maps.Clone(o.Nodes), Labels: maps.Clone(o.Labels), tree: o.tree, kept: maps.Clone(o.kept)}
 }
 
 // Digest returns the digest of the whole state.
@@ -185,7 +186,19 @@ func (o *Oracle) Rename(p, name string, now int64) {
 }
 
 // Label records the present tree under a name. Unlabel forgets it.
-func (o *Oracle) Label(name string) { o.Labels[name] = o.tree }
+func (o *Oracle) Label(name string) {
+	o.Labels[name] = o.tree
+	o.kept[name] = maps.Clone(o.Nodes)
+}
 
 // Unlabel forgets a label.
-func (o *Oracle) Unlabel(name string) { delete(o.Labels, name) }
+func (o *Oracle) Unlabel(name string) {
+	delete(o.Labels, name)
+	delete(o.kept, name)
+}
+
+// Rollback makes the tree what it was when the label was made, and records the present one as keep.
+func (o *Oracle) Rollback(label, keep string) {
+	o.Label(keep)
+	o.Nodes, o.tree = maps.Clone(o.kept[label]), o.Labels[label]
+}

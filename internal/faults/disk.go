@@ -1,0 +1,125 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"gefs9p/arena"
+	"gefs9p/blkdev"
+	"gefs9p/check"
+	"gefs9p/gefs"
+	"gefs9p/internal/gefstest"
+)
+
+// A Disk is where a script of operations begins, and what an oracle says of it.
+//
+// To get full without much to read for the checker, a disk may have blocks that are allocated and belong to
+// nobody: leaks, which stay what they are. Any other leak is one that the faults have made.
+type Disk struct {
+	Image  *blkdev.Mem // to be cloned, not to be written to
+	Oracle *gefstest.Oracle
+	Sec    int64 // time of the last operation
+
+	leaked []check.Extent
+}
+
+// NewDisk reams a disk on which left blocks are left, or all of them if that is 0.
+func NewDisk(left int) (*Disk, error) {
+	d := &Disk{Image: blkdev.NewMem(gefstest.SmallDisk), Oracle: gefstest.NewOracle()}
+	if err := gefs.Ream(d.Image, gefs.ReamOptions{User: gefstest.User}); err != nil {
+		return nil, err
+	}
+	if left == 0 {
+		return d, nil
+	}
+	return d, d.lose(left)
+}
+
+// lose allocates blocks for nobody until there are left.
+func (d *Disk) lose(left int) error {
+	r := d.Runner()
+	if err := r.Open(d.Image, false); err != nil {
+		return err
+	}
+	arenas := r.FS.Store().Arenas()
+	for arenas.Room() > int64(left) {
+		if _, err := arenas.Alloc(arena.Meta, false); err != nil {
+			return errors.Join(err, r.Close())
+		}
+	}
+	// Something has to change, or nothing is committed.
+	for _, op := range []Op{{Kind: Create, Path: "first", Mode: 0644}, {Kind: Fsync}} {
+		if err := r.Do(op); err != nil {
+			return errors.Join(fmt.Errorf("%v: %w", op, err), r.Close())
+		}
+	}
+	return d.settle(r)
+}
+
+// settle ends the service of d.Image by r, and takes over what r knows of it.
+func (d *Disk) settle(r *Runner) error {
+	if err := r.Close(); err != nil {
+		return err
+	}
+	d.Oracle, d.Sec = r.Oracle, r.Sec
+	rep, err := report(new(check.Checker), d.Image)
+	if err != nil {
+		return err
+	}
+	if !rep.Clean(false) {
+		return fmt.Errorf("the disk is not sound before any fault:\n%s", gefstest.Text(rep))
+	}
+	d.leaked = rep.Leaked
+	return nil
+}
+
+// Runner returns a runner that goes on from here; it is not open.
+func (d *Disk) Runner() *Runner { return &Runner{Oracle: d.Oracle.Clone(), Sec: d.Sec} }
+
+// After returns the disk on which these operations have been done, those that still fit.
+func (d *Disk) After(ops []Op) (*Disk, error) {
+	e := &Disk{Image: d.Image.Clone(), leaked: d.leaked}
+	r := d.Runner()
+	if err := r.Open(e.Image, false); err != nil {
+		return nil, err
+	}
+	for _, op := range ops {
+		if !op.Fits(r.Oracle) {
+			continue
+		}
+		if err := r.Do(op); err != nil && !IsFull(err) {
+			return nil, errors.Join(fmt.Errorf("%v: %w", op, err), r.Close())
+		}
+	}
+	return e, e.settle(r)
+}
+
+// Sound checks a disk that nobody serves any more: no defects, and no leaks but those that the disk was
+// made with.
+func (d *Disk) Sound(img *blkdev.Mem) error { return d.sound(new(check.Checker), img) }
+
+func (d *Disk) sound(chk *check.Checker, img *blkdev.Mem) error {
+	rep, err := report(chk, img)
+	if err != nil {
+		return err
+	}
+	leaks := rep.Found[check.Leak] - rep.ByKind[check.Leaked]
+	if !rep.Clean(false) || leaks != 0 || !slices.Equal(rep.Leaked, d.leaked) {
+		return fmt.Errorf("check, where %d extents were leaked before:\n%s", len(d.leaked), gefstest.Text(rep))
+	}
+	return nil
+}
+
+func report(chk *check.Checker, img *blkdev.Mem) (*check.Report, error) {
+	size, err := img.Size()
+	if err != nil {
+		return nil, err
+	}
+	rep, err := chk.Run(context.Background(), img, size, check.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("check: %w", err)
+	}
+	return rep, nil
+}
