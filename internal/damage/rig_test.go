@@ -2,6 +2,7 @@ package damage_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -308,8 +309,9 @@ var buffers = sync.Pool{New: func() any { return new([40000]byte) }}
 
 // A hand works on a file system. After the first failure it does nothing more.
 type hand struct {
-	fs  *gefs.FS
-	err error
+	fs   *gefs.FS
+	user string // who; gefstest.User if empty
+	err  error
 }
 
 func (h *hand) do(what string, fn func() error) {
@@ -330,7 +332,7 @@ func (h *hand) with(fn func(c *ninep.Ctx) error) error {
 func (h *hand) on(what, label, p string, fn func(c *ninep.Ctx, f ninep.File) error) {
 	h.do(what+" "+label+"/"+p, func() error {
 		return h.with(func(c *ninep.Ctx) error {
-			root, err := gefstest.Attach(h.fs, c, gefstest.User, label)
+			root, err := gefstest.Attach(h.fs, c, cmp.Or(h.user, gefstest.User), label)
 			if err != nil {
 				return err
 			}
