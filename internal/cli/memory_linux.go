@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,17 +27,26 @@ func memory() int64 {
 }
 
 // groupLimit returns the lowest memory limit of the control groups from the one that self (the content of
-// /proc/self/cgroup, version 2) names up to the one mounted at root; total if there is none.
+// /proc/self/cgroup) names up to the one mounted at root; total if there is none. In version 1 of control
+// groups, those of memory are a hierarchy of their own, at memory below root.
 func groupLimit(root string, self []byte, total int64) int64 {
 	for line := range bytes.Lines(self) {
-		group, ok := strings.CutPrefix(strings.TrimSpace(string(line)), "0::")
-		if !ok {
+		fields := strings.SplitN(strings.TrimSpace(string(line)), ":", 3) // number, controllers, group
+		if len(fields) != 3 {
 			continue
 		}
-		for dir := filepath.Join("/", group); ; dir = filepath.Dir(dir) {
-			if text, err := os.ReadFile(filepath.Join(root, dir, "memory.max")); err == nil {
+		mount, file := root, "memory.max"
+		switch {
+		case fields[0] == "0" && fields[1] == "":
+		case slices.Contains(strings.Split(fields[1], ","), "memory"):
+			mount, file = filepath.Join(root, "memory"), "memory.limit_in_bytes"
+		default:
+			continue
+		}
+		for dir := filepath.Join("/", fields[2]); ; dir = filepath.Dir(dir) {
+			if text, err := os.ReadFile(filepath.Join(mount, dir, file)); err == nil {
 				if n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil {
-					total = min(total, n)
+					total = min(total, n) // where there is no limit, version 1 has one beyond all memory
 				} // otherwise it is "max"
 			}
 			if dir == "/" {

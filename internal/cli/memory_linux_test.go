@@ -25,6 +25,13 @@ func TestMemoryIsThatOfTheControlGroup(t *testing.T) {
 			}
 		}
 	}
+	old := filepath.Join(root, "memory", "old") // of version 1
+	if err := os.MkdirAll(old, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(old, "memory.limit_in_bytes"), []byte("67108864\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	const total = 8 << 30
 	for self, want := range map[string]int64{
 		"0::/\n":                                 total,
@@ -35,7 +42,10 @@ func TestMemoryIsThatOfTheControlGroup(t *testing.T) {
 		"0::/system/broken\n":                    total,
 		"0::/../../system/a\n":                   1 << 30, // as seen from another name space
 		"0::/gone\n":                             total,
-		"4:memory:/system/a\n1:name=systemd:/\n": total, // version 1
+		"4:memory:/system/a\n1:name=systemd:/\n": total, // version 1, not mounted where we look
+		"4:memory:/old\n0::/\n":                  64 << 20,
+		"4:cpu,memory:/old/gone\n":               64 << 20,
+		"4:memoryless:/old\n":                    total,
 		"":                                       total,
 		"1:name=systemd:/x\n0::/system/a\nrubbish": 1 << 30,
 	} {

@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -203,7 +202,7 @@ func (s *server) load(dev *blkdev.File) (*gefs.FS, error) {
 		return nil, err
 	}
 	cache := s.mem.blocks()
-	limitGarbage(int64(cache) * blkfmt.BlkSize)
+	limitGarbage(memory(), int64(cache)*blkfmt.BlkSize)
 	fsys, err := gefs.Open(dev, gefs.Options{
 		Cache:      cache,
 		Key:        s.key,
@@ -236,23 +235,11 @@ func (s *server) load(dev *blkdev.File) (*gefs.FS, error) {
 	return fsys, nil
 }
 
-// limitGarbage sets how much garbage may gather before it is collected. The cache is a few large
-// pieces of memory that live as long as the process and hold no pointers: a collection does not
-// scan them, but Go's rule, garbage as large as what lives, would give the process twice the
-// memory it was granted. So the percentage is such that about garbageRoom gathers beside a full cache.
-// Whoever sets GOGC or GOMEMLIMIT knows better.
-func limitGarbage(cache int64) {
-	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
-		return
-	}
-	const garbageRoom = 128 << 20
-	debug.SetGCPercent(int(min(max(100*garbageRoom/max(cache, 1), 5), 100)))
-}
-
 // serve answers clients until ctx ends, a listener fails or, when there is only std, its client
 // hangs up. All connections are over when it returns.
 func (s *server) serve(ctx context.Context, fsys *gefs.FS, listeners []net.Listener, std *stdio, con *consoles) error {
 	srv := &ninep.Server{FS: fsys, NewWorker: fsys.NewWorker, FreeWorker: fsys.FreeWorker, Logger: s.log}
+	srv.Limits = connLimits(memory(), int64(s.mem.blocks())*blkfmt.BlkSize)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// The consoles end last: one of them may be what ends the server, and has yet to say so.
