@@ -163,17 +163,7 @@ func (a *author) refused(what string, err error) error {
 // verify compares what the server has with the journal, and begins a new one from there. With all, nothing
 // has died: whatever was acknowledged must be there.
 func (j *journal) verify(ctx context.Context, dial dialer, all bool) error {
-	found := make([]folder, len(j.clients))
-	errs := make([]error, len(j.clients))
-	var wg sync.WaitGroup
-	for i := range j.clients {
-		wg.Go(func() { found[i], errs[i] = readFolder(ctx, dial, i) })
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	cut, err := j.cut(found, all)
+	found, cut, err := j.compare(ctx, dial, all)
 	if err != nil {
 		return err
 	}
@@ -199,6 +189,23 @@ func (j *journal) verify(ctx context.Context, dial dialer, all bool) error {
 		a.ops, a.fsyncs = nil, nil
 	}
 	return nil
+}
+
+// compare is verify without the new journal. It returns what was found, and how many of each client's
+// operations are in it.
+func (j *journal) compare(ctx context.Context, dial dialer, all bool) (found []folder, cut []int, err error) {
+	found = make([]folder, len(j.clients))
+	errs := make([]error, len(j.clients))
+	var wg sync.WaitGroup
+	for i := range j.clients {
+		wg.Go(func() { found[i], errs[i] = readFolder(ctx, dial, i) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, nil, err
+	}
+	cut, err = j.cut(found, all)
+	return found, cut, err
 }
 
 // cut returns how many of each client's operations are in the state that was found: the least numbers that
