@@ -20,7 +20,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Exit codes. Those of check are fsck(8)'s; everything else uses the first three.
+// Exit codes. Those of check and salvage are fsck(8)'s; everything else uses the first three.
 const (
 	exitOK    = 0
 	exitFail  = 1
@@ -79,7 +79,7 @@ func Main(ctx context.Context, args []string, in io.Reader, out, errw io.Writer)
 	switch {
 	case !running || errors.As(err, &usage):
 		code = exitUsage
-		if cmd.Name() == "check" {
+		if cmd.Name() == "check" || cmd.Name() == "salvage" {
 			code = exitCheckUsage
 		}
 		err = fmt.Errorf("%w (see '%s --help')", err, cmd.CommandPath())
@@ -110,14 +110,15 @@ The flags of gefs(4) work as well, without a command: gefs9p -f DISK; see
 		Example: `  gefs9p serve --create 4G disk.img          make a disk and serve it on disk.img.sock
   gefs9p ream -u glenda --size 4G disk.img   only make it
   gefs9p serve -A -a 'tcp!*!564' disk.img    serve it on the network to everybody
-  gefs9p check disk.img                      is it sound?`,
+  gefs9p check disk.img                      is it sound?
+  gefs9p salvage disk.img saved              it is not, and cannot be served: copy what is left`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.SetVersionTemplate("gefs9p {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newReam(), newServe(), newCheck(), newCtl(), newBench(), newGefs4())
+	root.AddCommand(newReam(), newServe(), newCheck(), newSalvage(), newCtl(), newBench(), newGefs4())
 	return root
 }
 
