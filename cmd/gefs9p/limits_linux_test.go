@@ -27,6 +27,7 @@ var limitSize = faults.Size{Ordinary: 3, Short: 1}
 // failed leaves it to nobody.
 type limited struct {
 	dir, disk string
+	sockets   string // a directory with room for some
 	clients   int
 	rnd       *rand.Rand
 	sums      tally
@@ -65,6 +66,18 @@ func (l *limited) make() error {
 	return nil
 }
 
+// restart serves the disk, as it is after a kill or, with all, an end in good order, and compares.
+func (l *limited) restart(ctx context.Context, all bool) error {
+	if err := sound(l.disk); err != nil {
+		return err
+	}
+	p, err := start(program, "serve", "-m", "32M", "--ctl", "none", "-a", "unix!"+filepath.Join(l.sockets, "sock"), l.disk)
+	if err != nil {
+		return err
+	}
+	return errors.Join(l.j.verify(ctx, p.dial, all), p.die())
+}
+
 // end ends the server with sig and returns its exit code.
 func (p *process) end(sig syscall.Signal) (int, error) {
 	if err := p.cmd.Process.Signal(sig); err != nil {
@@ -83,7 +96,7 @@ func (p *process) end(sig syscall.Signal) (int, error) {
 // room again, and then, what was synced is there.
 func TestFullHostUnderASparseDisk(t *testing.T) {
 	row := faultFlags.Row(t, 10, limitSize)
-	host := &smallHost{limited{dir: t.TempDir(), clients: writers, rnd: row.Rand(10)}}
+	host := &smallHost{limited{dir: t.TempDir(), sockets: t.TempDir(), clients: writers, rnd: row.Rand(10)}}
 	if err := syscall.Mount("gefs9p-test", host.dir, "tmpfs", 0, "size=64m"); err != nil {
 		t.Skipf("a file system that can fill up cannot be mounted: %v", err)
 	}
@@ -92,9 +105,8 @@ func TestFullHostUnderASparseDisk(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	socket := filepath.Join(t.TempDir(), "sock") // where there is room
 	host.each(row, "full", func() error {
-		err := host.fill(t.Context(), socket)
+		err := host.fill(t.Context())
 		return errors.Join(err, host.leave(64<<20))
 	})
 	host.sums.report(t)
@@ -114,22 +126,19 @@ func (h *smallHost) leave(n int64) error {
 }
 
 // fill serves the disk once until the host is full, and looks at what is left of it.
-func (h *smallHost) fill(ctx context.Context, socket string) error {
+func (h *smallHost) fill(ctx context.Context) error {
 	disk, j, rnd := h.disk, h.j, h.rnd
 	if err := h.leave(int64(rnd.IntN(1 << 20))); err != nil {
 		return err
 	}
 	serve := func() (*process, error) {
-		return start(program, "serve", "-m", "32M", "--ctl", "none", "-a", "unix!"+socket, disk)
+		return start(program, "serve", "-m", "32M", "--ctl", "none", "-a", "unix!"+filepath.Join(h.sockets, "sock"), disk)
 	}
 	p, err := serve()
 	if err != nil {
 		return err
 	}
 	defer p.end(syscall.SIGKILL)
-	if err := j.verify(ctx, p.dial, true); err != nil { // the one before ended in good order
-		return err
-	}
 	working, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	err = j.run(working, p.dial)
@@ -192,14 +201,14 @@ func (h *smallHost) fill(ctx context.Context, socket string) error {
 	if code, err := p.end(syscall.SIGTERM); err != nil || code != 0 {
 		return fmt.Errorf("with room again: SIGTERM: %v, exit code %d\n%s", err, code, p.stderr())
 	}
-	return sound(disk)
+	return h.restart(ctx, true)
 }
 
 // TestNoDescriptorsLeft gives the server few file descriptors, and more connections than that. Who is connected goes
 // on, the others get in as soon as somebody leaves, and nothing is lost when the server is killed then.
 func TestNoDescriptorsLeft(t *testing.T) {
 	row := faultFlags.Row(t, 10, limitSize)
-	l := &limited{dir: t.TempDir(), clients: 8, rnd: row.Rand(11)}
+	l := &limited{dir: t.TempDir(), sockets: t.TempDir(), clients: 8, rnd: row.Rand(11)}
 	l.each(row, "crowd", func() error { return l.crowd(t.Context()) })
 	l.sums.report(t)
 }
@@ -213,9 +222,6 @@ func (l *limited) crowd(ctx context.Context) error {
 		return err
 	}
 	defer p.end(syscall.SIGKILL)
-	if err := j.verify(ctx, p.dial, false); err != nil {
-		return err
-	}
 	working, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ran := make(chan error, 1)
@@ -265,7 +271,8 @@ func (l *limited) crowd(ctx context.Context) error {
 		return fmt.Errorf("after the crowd has left: %w\n%s", err, p.stderr())
 	}
 	c.Close()
-	if rnd.IntN(2) == 0 {
+	killed := rnd.IntN(2) == 0
+	if killed {
 		err = p.die()
 	} else {
 		cancel()
@@ -277,7 +284,10 @@ func (l *limited) crowd(ctx context.Context) error {
 	if rerr := <-ran; rerr != nil {
 		err = errors.Join(err, fmt.Errorf("the server refused what it must do: %w\n%s", rerr, p.stderr()))
 	}
-	return errors.Join(err, sound(disk))
+	if err != nil {
+		return err
+	}
+	return l.restart(ctx, !killed)
 }
 
 // littleMemory is all that the server of TestLittleMemory has.
@@ -297,7 +307,7 @@ func TestLittleMemory(t *testing.T) {
 	}
 	t.Logf("limited by %s", group)
 	defer os.Remove(group)
-	l := &limited{dir: t.TempDir(), clients: writers, rnd: row.Rand(12)}
+	l := &limited{dir: t.TempDir(), sockets: t.TempDir(), clients: writers, rnd: row.Rand(12)}
 	l.each(row, "little", func() error { return l.little(t, group) })
 	l.sums.report(t)
 }
@@ -330,9 +340,6 @@ func (l *limited) little(t *testing.T, group string) error {
 		return err
 	}
 	defer p.end(syscall.SIGKILL)
-	if err := j.verify(ctx, p.dial, false); err != nil {
-		return err
-	}
 	working, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ran := make(chan error, 1)
@@ -347,7 +354,8 @@ func (l *limited) little(t *testing.T, group string) error {
 		err = fmt.Errorf("the server ended: %v\n%s", p.err, p.stderr())
 	}
 	p.highWater(t)
-	if err == nil && rnd.IntN(2) == 0 {
+	killed := rnd.IntN(2) == 0
+	if err == nil && killed {
 		err = p.die()
 	} else if err == nil {
 		cancel()
@@ -364,7 +372,10 @@ func (l *limited) little(t *testing.T, group string) error {
 	for range writers {
 		err = errors.Join(err, <-read)
 	}
-	return errors.Join(err, sound(disk))
+	if err != nil {
+		return err
+	}
+	return l.restart(ctx, !killed)
 }
 
 // readForLong writes a file of some MiB, unless it is there, and reads it with many requests under way

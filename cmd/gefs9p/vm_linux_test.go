@@ -228,7 +228,7 @@ func (s *powerSeries) boot() (*machine, error) {
 		return m, nil
 	case <-m.wait:
 		err = errors.New("the machine ended")
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute): // of a second or two, where nobody else wants the processor
 		err = errors.New("the machine does not become ready")
 	}
 	m.kill()
