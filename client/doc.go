@@ -8,8 +8,8 @@
 // buffer and takes replies in the order they come. There are no locks, no copies and no allocations
 // between it and the socket.
 //
-// Sizes and offsets are bytes. Neither authenticates: an attach works where the server asks for no
-// ticket.
+// Sizes and offsets are bytes. A Pipe attaches where the server asks for no proof; a Conn also has
+// AttachAs, for which its caller brings the protocol (package auth).
 //
 // The hard rule: a server is not believed. A reply that does not decode, that nobody asked for or that is
 // of another type than was asked for ends the connection, with an error that says so; the replies to

@@ -11,17 +11,64 @@ import (
 
 var _ ninep.FS = (*FS)(nil)
 
-// Auth refuses: this file system has no authentication protocol to offer.
-func (fs *FS) Auth(c *ninep.Ctx, uname, aname string) (ninep.AuthFile, ninep.Qid, error) {
-	if uname == "none" && fs.mustProve(c) {
-		return nil, ninep.Qid{}, errNoneAuth
-	}
-	return nil, ninep.Qid{}, errAuth
+// A Proof is a conversation in which a client proves who it is.
+type Proof interface {
+	ninep.AuthFile
+	// User is the user the client has proved to be, "" before it has come to a good end.
+	User() string
 }
 
-// mustProve reports whether the client has to prove who it is.
-func (fs *FS) mustProve(c *ninep.Ctx) bool {
-	return fs.opt.Trust != nil && !fs.opt.Trust(c.Conn)
+// A proof is the Proof of an auth fid, and what it was asked for.
+type proof struct {
+	Proof
+	uname, aname string
+}
+
+// Auth begins a conversation with a client that has to prove who it is. The others are told that
+// there is none, which is how they know: attach(5). So is none, who has nothing to prove it with.
+//
+// Nothing of it goes through the locks of a change, and it works on a disk that is only read.
+func (fs *FS) Auth(c *ninep.Ctx, uname, aname string) (ninep.AuthFile, ninep.Qid, error) {
+	none := ninep.Qid{}
+	if !fs.mustProve(c, uname) {
+		return nil, none, errAuth
+	}
+	if uname == "none" {
+		return nil, none, errNoneAuth
+	}
+	if fs.opt.Auth == nil {
+		return nil, none, errAuth
+	}
+	p, err := fs.opt.Auth(c, uname)
+	if err != nil {
+		return nil, none, err
+	}
+	return &proof{p, uname, aname}, ninep.Qid{Qtype: ninep.QTAUTH, Uid: fs.proofs.Add(1)}, nil
+}
+
+// mustProve reports whether the client has to prove that it is uname.
+func (fs *FS) mustProve(c *ninep.Ctx, uname string) bool {
+	return fs.opt.Trust != nil && !fs.opt.Trust(c, uname)
+}
+
+// mayAttach refuses clients that are not trusted and have not proved who they are. An auth fid that
+// was given counts in any case, and only for the user and the tree it was asked for. none gets in
+// beside somebody who has proved something.
+//
+// It is the first that Attach asks: who may not get in learns neither which users there are, nor which
+// snapshots.
+func (fs *FS) mayAttach(c *ninep.Ctx, a ninep.AttachArgs) error {
+	if a.Afid != nil {
+		p, ok := a.Afid.(*proof)
+		if !ok || p.uname != a.Uname || p.aname != a.Aname || a.Uname == "" || p.User() != a.Uname {
+			return errBadUser
+		}
+		return nil
+	}
+	if !fs.mustProve(c, a.Uname) || a.Uname == "none" && a.Authenticated {
+		return nil
+	}
+	return errBadUser
 }
 
 // Attach gives the root of a snapshot. The attach name is a label, main if it is empty; with '%'
@@ -29,6 +76,9 @@ func (fs *FS) mustProve(c *ninep.Ctx) bool {
 // Source: attach(5); fsattach.
 func (fs *FS) Attach(c *ninep.Ctx, a ninep.AttachArgs) (ninep.File, ninep.Qid, error) {
 	none := ninep.Qid{}
+	if err := fs.mayAttach(c, a); err != nil {
+		return nil, none, err
+	}
 	name, permit := strings.CutPrefix(a.Aname, "%")
 	if name == "" {
 		name = snap.Main
@@ -58,9 +108,6 @@ func (fs *FS) Attach(c *ninep.Ctx, a ninep.AttachArgs) (ninep.File, ninep.Qid, e
 	uid, ok := t.ID(uname)
 	if !ok {
 		return fail(errNoUser)
-	}
-	if fs.mustProve(c) && (uid != t.None() || !a.Authenticated) {
-		return fail(errBadUser)
 	}
 	if m == nil {
 		if uid == t.None() {

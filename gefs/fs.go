@@ -25,9 +25,12 @@ type Options struct {
 	Cache    int                   // blocks kept in memory, see blkstore.Options
 	Key      *[blkfmt.KeySize]byte // content of the disk's key file
 	ReadOnly bool                  // nothing that would change the disk
-	// Trust says whether whoever is at the other end of the connection may attach as any user
-	// without proving it. nil trusts everybody.
-	Trust func(*ninep.Conn) bool
+	// Trust says whether whoever is at the other end of the connection may attach as uname without
+	// proving it. nil trusts everybody. It may sleep, with Ctx.Sleep.
+	Trust func(c *ninep.Ctx, uname string) bool
+	// Auth begins a conversation in which a client that is not trusted proves to be uname. nil
+	// offers none.
+	Auth func(c *ninep.Ctx, uname string) (Proof, error)
 	// Permissive lets every user attach with '%', which switches off permission checks.
 	Permissive bool
 	// Schedule makes automatic snapshots, as the configuration key retain says.
@@ -49,6 +52,7 @@ type FS struct {
 	now    func() time.Time
 	users  atomic.Pointer[users.Table]
 	permit atomic.Bool
+	proofs atomic.Uint64 // auth fids so far
 	// spendReserve lets ordinary requests use what is kept for removals.
 	spendReserve atomic.Bool
 

@@ -186,7 +186,7 @@ func TestPitfall79AttachNeedsProof(t *testing.T) {
 	w := newWorld(t)
 	w.stop()
 	trusted := true
-	w.opt.Trust = func(*ninep.Conn) bool { return trusted }
+	w.opt.Trust = func(*ninep.Ctx, string) bool { return trusted }
 	w.start()
 	w.as("glenda", "")
 	trusted = false

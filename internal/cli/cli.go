@@ -118,7 +118,7 @@ The flags of gefs(4) work as well, without a command: gefs9p -f DISK; see
 	}
 	root.SetVersionTemplate("gefs9p {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newReam(), newServe(), newCheck(), newSalvage(), newCtl(), newBench(), newGefs4())
+	root.AddCommand(newReam(), newServe(), newCheck(), newSalvage(), newCtl(), newAuth(), newBench(), newGefs4())
 	return root
 }
 

@@ -25,7 +25,7 @@ func plan9Args(args []string) []string {
 }
 
 func newGefs4() *cobra.Command {
-	s := server{mem: memFlag{percent: 25}, trace: 16}
+	s := server{mem: memFlag{percent: 25}, trace: 16, peers: peersSelf}
 	var (
 		disk, ream, name   string
 		grow, check, debug bool

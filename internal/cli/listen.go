@@ -21,18 +21,23 @@ type address struct {
 	flag             string // with which it is given
 }
 
-// parseAddrs reads addresses. Without noAuth one that is not a Unix socket's is refused, because
-// there is no way yet for a client to prove who it is. flag is that with which they are given.
-func parseAddrs(flag string, given []string, noAuth bool) ([]address, error) {
+// parseAddrs reads addresses. One that is not a Unix socket's is refused unless tcp says that it is
+// known what clients on it have to prove. flag is that with which they are given.
+func parseAddrs(flag string, given []string, tcp bool) ([]address, error) {
 	var addrs []address
 	for _, s := range given {
 		network, addr, err := dial.Parse(s)
 		if err != nil {
 			return nil, &usageError{err}
 		}
-		if network != "unix" && !noAuth {
-			return nil, usagef("%s: there is no authentication protocol yet, so TCP is for everybody who can connect: "+
-				"allow that with -A, best on loopback (tcp!127.0.0.1!564), or listen on a Unix socket", s)
+		switch {
+		case network == "unix" || tcp:
+		case flag == "--ctl9p":
+			return nil, usagef("%s: the console over 9P asks nobody for a proof, so over TCP it is for everybody who can connect: "+
+				"allow that with -A, best on loopback (tcp!127.0.0.1!5641), or listen on a Unix socket", s)
+		default:
+			return nil, usagef("%s: who may attach over TCP? Those who prove to be a user, with --auth KEYFILE; "+
+				"or everybody as anybody, with -A, best on loopback (tcp!127.0.0.1!564)", s)
 		}
 		addrs = append(addrs, address{s, network, addr, flag})
 	}

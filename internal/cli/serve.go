@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +31,9 @@ type server struct {
 	create     int64 // size of the disk to make if there is none; 0 makes none
 	addrs      []string
 	noAuth     bool
+	authKey    string    // file with the server's key; clients on TCP have to prove who they are
+	peers      peersFlag // who may attach over Unix sockets
+	tls        tlsFlags
 	readOnly   bool
 	permissive bool
 	stdio      bool // also a connection on in and out
@@ -48,6 +52,7 @@ type server struct {
 	errw io.Writer
 
 	key      *[blkfmt.KeySize]byte // content of keyFile
+	gate     *gate                 // nil without authKey
 	log      *slog.Logger
 	levelVar slog.LevelVar // what log logs; the console can change it
 }
@@ -56,7 +61,7 @@ type server struct {
 const shutdownTime = 5 * time.Second
 
 func newServe() *cobra.Command {
-	s := server{mem: memFlag{percent: 25}, trace: 4}
+	s := server{mem: memFlag{percent: 25}, trace: 4, peers: peersSelf}
 	var create sizeFlag
 	cmd := &cobra.Command{
 		Use:   "serve DISK",
@@ -72,9 +77,15 @@ how to mount it.
 The console, for gefs9p ctl, is on the Unix socket DISK.ctl; see docs/console.md. Automatic snapshots
 are made as the configuration key retain says, by default every minute, hour and day.
 
+Who may attach as whom: over TCP, users that prove who they are, with a key (--auth, see gefs9p auth)
+or a certificate (--tls-client-ca); over a Unix socket, whoever runs the server and the superuser as
+anybody and others as themselves (--peers), if the socket's mode lets them connect at all. With -A,
+everybody as anybody. docs/security.md says what that is worth.
+
 Addresses are written as on Plan 9 (tcp!*!564, unix!/run/gefs), as host:port, or as a path
 with a slash in it.`,
 		Example: `  gefs9p serve --create 4G disk.img
+  gefs9p serve --auth server.key -a 'tcp!*!564' disk.img
   gefs9p serve -A -a 'tcp!127.0.0.1!564' disk.img
   gefs9p serve -A -a 'tcp!*!564' -a unix!/run/gefs -m 2G /dev/sdb1
   ssh host gefs9p serve -s disk.img`,
@@ -91,6 +102,11 @@ with a slash in it.`,
 	f := cmd.Flags()
 	f.StringArrayVarP(&s.addrs, "addr", "a", nil, "listen on `ADDR`; may be given many times")
 	f.BoolVarP(&s.noAuth, "no-auth", "A", false, "let whoever connects attach as anybody, also over TCP")
+	f.StringVar(&s.authKey, "auth", "", "let in who proves to be a user; `KEYFILE` holds the server's key")
+	f.Var(&s.peers, "peers", "who may attach over Unix sockets without proof: self, any (as anybody) or prove (nobody)")
+	f.StringVar(&s.tls.cert, "tls-cert", "", "speak TLS on TCP, with the certificate in `FILE`")
+	f.StringVar(&s.tls.key, "tls-key", "", "`FILE` with the certificate's key")
+	f.StringVar(&s.tls.clientCA, "tls-client-ca", "", "let in users with certificates that an authority in `FILE` has signed, by their common names")
 	f.Var(&create, "create", "make and ream DISK, of SIZE bytes (suffixes K M G T), if there is none")
 	f.BoolVar(&s.readOnly, "read-only", false, "write nothing to the disk")
 	f.BoolVar(&s.permissive, "permissive", false, "let everybody attach with % before the name, which switches permissions off")
@@ -109,7 +125,11 @@ with a slash in it.`,
 func (s *server) run(ctx context.Context) (err error) {
 	s.levelVar.Set(s.level)
 	s.log = slog.New(slog.NewTextHandler(s.errw, &slog.HandlerOptions{Level: &s.levelVar}))
-	addrs, err := parseAddrs("-a", s.addrs, s.noAuth)
+	tlsConfig, err := s.access()
+	if err != nil {
+		return err
+	}
+	addrs, err := parseAddrs("-a", s.addrs, s.noAuth || s.gate != nil || s.tls.clientCA != "")
 	if err != nil {
 		return err
 	}
@@ -153,6 +173,7 @@ func (s *server) run(ctx context.Context) (err error) {
 			l.Close()
 		}
 	}()
+	s.tls.wrap(listeners, tlsConfig)
 	con, err := s.listenConsole(ctx, ctl9p)
 	if err != nil {
 		undo()
@@ -171,6 +192,26 @@ func (s *server) run(ctx context.Context) (err error) {
 		err = errors.Join(err, cerr)
 	}
 	return err
+}
+
+// access finds out who may attach. It sets the gate, and returns how TCP is encrypted.
+func (s *server) access() (*tls.Config, error) {
+	if s.noAuth && (s.authKey != "" || s.tls.clientCA != "") {
+		return nil, usagef("-A lets everybody be anybody, and --auth and --tls-client-ca want proof: leave one of them out")
+	}
+	if s.peers == peersProve && s.authKey == "" && len(s.addrs) == 0 {
+		return nil, usagef("--peers prove without --auth lets nobody in: say with --auth which key the server has")
+	}
+	cfg, err := s.tls.config(s.authKey == "")
+	if err != nil || s.authKey == "" {
+		return cfg, err
+	}
+	k, err := readServerKey(s.authKey)
+	if err != nil {
+		return nil, err
+	}
+	s.gate = &gate{key: k, log: s.log}
+	return cfg, nil
 }
 
 // defaultAddr is where a disk is served if nobody says otherwise.
@@ -203,7 +244,7 @@ func (s *server) load(dev *blkdev.File) (*gefs.FS, error) {
 	}
 	cache := s.mem.blocks()
 	limitGarbage(memory(), int64(cache)*blkfmt.BlkSize)
-	fsys, err := gefs.Open(dev, gefs.Options{
+	opt := gefs.Options{
 		Cache:      cache,
 		Key:        s.key,
 		ReadOnly:   s.readOnly,
@@ -211,7 +252,14 @@ func (s *server) load(dev *blkdev.File) (*gefs.FS, error) {
 		Schedule:   !s.noSnapshots,
 		Logger:     s.log,
 		Trace:      trace.New(int64(s.trace) << 20),
-	})
+	}
+	if !s.noAuth {
+		opt.Trust = newTrust(s.peers).attach
+	}
+	if s.gate != nil {
+		opt.Auth = s.gate.begin
+	}
+	fsys, err := gefs.Open(dev, opt)
 	if err != nil {
 		return nil, diskError(dev, err)
 	}
@@ -266,7 +314,7 @@ func (s *server) serve(ctx context.Context, fsys *gefs.FS, listeners []net.Liste
 		howTo(s.errw, listeners[0], exampleUser(fsys))
 	}
 	for _, l := range listeners {
-		if public(l) {
+		if s.noAuth && public(l) {
 			s.log.Warn("everybody who can reach this machine can read and change all files as any user", "addr", addrName(l))
 		}
 		fmt.Fprintf(s.out, "listening %s\n", addrName(l))
