@@ -104,6 +104,7 @@ type run struct {
 	arenas []*arena // by address
 
 	nodes map[blkfmt.Addr]*nodeInfo // every node visited
+	most  int                       // nodes there can be, where none are remembered
 	cache map[blkfmt.Addr]cached    // nodes that verified
 	fifo  []blkfmt.Addr             // the cache's keys, oldest first
 	buf   []byte                    // one block, for whoever needs it briefly

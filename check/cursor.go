@@ -41,7 +41,7 @@ type frame struct {
 
 // newCursor returns a cursor before the first key of t.
 func (x *run) newCursor(t *tree) *cursor {
-	return &cursor{x: x, ahead: true, child: t.root, level: t.ht - 1, left: 2*len(x.nodes) + 2}
+	return &cursor{x: x, ahead: true, child: t.root, level: t.ht - 1, left: 2*max(len(x.nodes), x.most) + 2}
 }
 
 // seekCursor returns a cursor before the first key of t that is not below key.

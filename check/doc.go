@@ -17,6 +17,8 @@
 //	own.go      blocks that are allocated and have no owner: leaks
 //	explain.go  the paths of the files that the problems concern
 //
+// A scan (scan.go) reads the same blocks in pieces, and compares each with the pointer to it only.
+//
 // A disk that is being written to is checked through a reader that shows one committed state for as long
 // as the run takes, see blkstore.View; the run knows nothing of it, but ends when its context does.
 //
