@@ -197,6 +197,20 @@ func (s *Set) NeedsSeal() bool {
 	return false
 }
 
+// Mend says that a copy of the header of arena i is not as the last Seal had it. good is the content of the
+// first copy if that one is good; the next Seal then asks for the second to be made like it first (see
+// Sealed.Heal). It is nil if the first is bad: that one is written before the second anyway.
+func (s *Set) Mend(i int, good []byte) {
+	a := s.arenas[i]
+	a.mu.Lock()
+	defer a.unlock()
+	if good == nil {
+		a.headBad = true
+		return
+	}
+	a.footBad, a.hdr = true, good
+}
+
 // FreeLater gives back blocks that the next state to be committed does not need, but the last one,
 // or a reader, may: the next Seal logs them as free, and its Release lets them be handed out. It
 // refuses blocks as Free does, but goes on with the others, and returns the first error with a count.

@@ -110,6 +110,7 @@ func (c *Checker) Scan(ctx context.Context, r io.ReaderAt, size int64, opt ScanO
 	if x.stop != nil {
 		return nil, x.stop
 	}
+	slices.SortStableFunc(x.forest.snaps, byFame)
 	x.explain()
 	if x.stop != nil {
 		return nil, x.stop
@@ -385,18 +386,10 @@ func (s *scan) bad(err error, a blkfmt.Addr, t blkfmt.Type, what string, key []b
 			have = append(have, sn)
 		}
 	}
-	slices.SortStableFunc(have, func(x, y *snapshot) int {
-		rank := func(sn *snapshot) int {
-			switch {
-			case sn.mutable:
-				return 0
-			case len(sn.labels) > 0:
-				return 1
-			}
-			return 2
-		}
-		return rank(x) - rank(y)
-	})
+	slices.SortStableFunc(have, byFame)
+	if len(have) > 0 && len(have[0].labels) > 0 {
+		have = slices.DeleteFunc(have, func(sn *snapshot) bool { return len(sn.labels) == 0 })
+	}
 	for i, sn := range have {
 		if i >= sharers {
 			p.MorePaths++
@@ -406,6 +399,20 @@ func (s *scan) bad(err error, a blkfmt.Addr, t blkfmt.Type, what string, key []b
 			p.refs = append(p.refs, fileRef{sn.gen, r})
 		}
 	}
+}
+
+// byFame orders snapshots: what people work on, what has a name, the rest.
+func byFame(a, b *snapshot) int {
+	rank := func(sn *snapshot) int {
+		switch {
+		case sn.mutable:
+			return 0
+		case len(sn.labels) > 0:
+			return 1
+		}
+		return 2
+	}
+	return rank(a) - rank(b)
 }
 
 // reaches reports whether the tree of sn has the block at a on the way to key, or as its data.

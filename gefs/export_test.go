@@ -1,6 +1,10 @@
 package gefs
 
 import (
+	"context"
+	"sync"
+	"time"
+
 	"gefs9p/blkfmt"
 	"gefs9p/kvfmt"
 )
@@ -51,4 +55,33 @@ func (fs *FS) DataAddr(label string, qid uint64) (at blkfmt.Addr, err error) {
 	}
 	bp, err := kvfmt.GetDatVal(v)
 	return bp.Addr, err
+}
+
+// A Limiter is a limiter with a clock of the test's.
+type Limiter struct{ l *limiter }
+
+// NewLimiter returns a limiter that sleeps and looks at the clock as it is told.
+func NewLimiter(now func() time.Time, sleep func(time.Duration)) Limiter {
+	return Limiter{&limiter{now: now, sleep: func(_ context.Context, d time.Duration) error { sleep(d); return nil }}}
+}
+
+// Take takes n bytes at rate bytes a second.
+func (l Limiter) Take(n int, rate int64) { l.l.take(context.Background(), n, rate) }
+
+// ScrubTakes makes the scrubber's clock one that goes on by itself: nobody waits, and it tells how long a
+// scrub would have taken.
+func (fs *FS) ScrubTakes() func() time.Duration {
+	var mu sync.Mutex
+	var took time.Duration
+	fs.scrub.lim.mu.Lock()
+	defer fs.scrub.lim.mu.Unlock()
+	began := time.Now()
+	fs.scrub.lim.now = func() time.Time { mu.Lock(); defer mu.Unlock(); return began.Add(took) }
+	fs.scrub.lim.sleep = func(ctx context.Context, d time.Duration) error {
+		mu.Lock()
+		defer mu.Unlock()
+		took += d
+		return ctx.Err()
+	}
+	return func() time.Duration { mu.Lock(); defer mu.Unlock(); return took }
 }

@@ -37,8 +37,11 @@ type Options struct {
 	Schedule bool
 	// CommitEvery is the time after which a change is on the disk at the latest; 0 means 5 s.
 	CommitEvery time.Duration
-	Now         func() time.Time // the clock; nil means time.Now
-	Logger      *slog.Logger     // nil discards
+	// ScrubEvery has all blocks in use read and compared in the background, beginning so long after the
+	// last time; 0: only when StartScrub asks for it.
+	ScrubEvery time.Duration
+	Now        func() time.Time // the clock; nil means time.Now
+	Logger     *slog.Logger     // nil discards
 	// Trace remembers what happens to blocks; nil remembers nothing.
 	Trace *trace.Ring
 }
@@ -65,6 +68,7 @@ type FS struct {
 
 	commit  committer
 	sweeper sweeper
+	scrub   scrubber
 	once    sync.Once
 	cancel  context.CancelFunc // ends the background goroutines
 	ctx     context.Context
@@ -123,11 +127,13 @@ func newFS(st *blkstore.Store, opt Options) *FS {
 	fs.ctx, fs.cancel = context.WithCancel(context.Background())
 	fs.commit.init()
 	fs.sweeper.init()
+	fs.scrub.init(fs.ctx, opt.ScrubEvery)
 	return fs
 }
 
-// start starts the goroutines of a disk that is written to.
+// start starts the goroutines: all but one for disks that are written to.
 func (fs *FS) start() {
+	fs.scrub.done.Go(fs.scrubLoop)
 	if !fs.st.CanWrite() {
 		return
 	}
@@ -164,6 +170,7 @@ func (fs *FS) rebuild(g *epoch.Guard) error {
 func (fs *FS) Close() error {
 	var err error
 	fs.once.Do(func() {
+		fs.endScrub()
 		if fs.st.CanWrite() {
 			err = fs.Sync(context.Background())
 		}

@@ -45,6 +45,7 @@ type server struct {
 	noCtl       bool
 	ctl9p       []string // addresses where the console is served over 9P
 	noSnapshots bool
+	scrub       time.Duration // so long after one scrub the next begins; 0: only when the console says so
 	trace       traceFlag
 
 	in   io.Reader
@@ -96,6 +97,9 @@ with a slash in it.`,
 			if s.create != 0 && s.readOnly {
 				return usagef("--create makes a disk and --read-only writes nothing: leave one of them out")
 			}
+			if s.scrub < 0 {
+				return usagef("--scrub %v: a time cannot be negative", s.scrub)
+			}
 			return s.run(cmd.Context())
 		},
 	}
@@ -115,6 +119,7 @@ with a slash in it.`,
 	f.BoolVarP(&s.stdio, "stdio", "s", false, "also serve standard input and output; without -a nothing else, until the client hangs up")
 	f.StringVar(&s.ctl, "ctl", "", "`PATH` of the console's socket instead of DISK.ctl; none for no console")
 	f.StringArrayVar(&s.ctl9p, "ctl9p", nil, "also offer the console as a 9P file, cmd, at `ADDR`; may be given many times")
+	f.DurationVar(&s.scrub, "scrub", 0, "read all blocks in use in the background, again so long after the last time, like 168h; see scrub on the console")
 	f.BoolVar(&s.noSnapshots, "no-snapshots", false, "make and delete no automatic snapshots")
 	f.Var(&s.trace, "trace", "memory in MiB for what happened to blocks last, see save on the console; 0 for none")
 	f.TextVar(&s.level, "log", slog.LevelInfo, "log what is at least a `LEVEL`: debug, info, warn or error")
@@ -250,6 +255,7 @@ func (s *server) load(dev *blkdev.File) (*gefs.FS, error) {
 		ReadOnly:   s.readOnly,
 		Permissive: s.permissive,
 		Schedule:   !s.noSnapshots,
+		ScrubEvery: s.scrub,
 		Logger:     s.log,
 		Trace:      trace.New(int64(s.trace) << 20),
 	}
