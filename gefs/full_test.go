@@ -50,6 +50,7 @@ func TestFullDisk(t *testing.T) {
 	s.put("small", 0644, "small")
 	s.put("keep", 0644, strings.Repeat("keep", 100000))
 	s.put("early", 0644, "early")
+	s.put("empty", 0644, "")
 	w.snapshot("main", "before", false)
 	first := 0
 	rounds := 3
@@ -99,6 +100,7 @@ func TestFullDisk(t *testing.T) {
 		s.must("fsync", s.root.Fsync())
 
 		// And so does giving space back.
+		s.truncate("empty", 0)
 		s.truncate(names[0], 1000)
 		s.open(names[1], ninep.OWRITE|ninep.OTRUNC).clunk()
 		s.open(names[2], ninep.OREAD|ninep.ORCLOSE).clunk()
@@ -126,7 +128,7 @@ func TestFullDisk(t *testing.T) {
 			}
 		}
 	}
-	if got := w.as("glenda", "before").list("/"); strings.Join(got, " ") != "d keep early small" {
+	if got := w.as("glenda", "before").list("/"); strings.Join(got, " ") != "d keep early empty small" {
 		t.Errorf("the snapshot of before lists %q", got)
 	}
 	w.end()

@@ -18,8 +18,15 @@ func (f *File) Wstat(c *ninep.Ctx, d *ninep.Dir) error {
 	}
 	blocks := 1
 	f.mu.RLock()
-	if d.Length < f.dent.values().Length {
+	switch length := f.dent.values().Length; {
+	case d.Length < length:
 		blocks = 0 // gives space back
+	case d.Length == length:
+		// Whoever cuts a file to what it is long is not told that the disk is full.
+		rest := *d
+		if rest.Length = math.MaxUint64; rest == ninep.NullDir() {
+			blocks = 0
+		}
 	}
 	f.mu.RUnlock()
 	err := f.fs.settled(c, f, blocks, func() error {
