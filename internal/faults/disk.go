@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"gefs9p/arena"
 	"gefs9p/blkdev"
+	"gefs9p/blkfmt"
 	"gefs9p/check"
 	"gefs9p/gefs"
 	"gefs9p/internal/gefstest"
@@ -22,7 +22,7 @@ type Disk struct {
 	Oracle *gefstest.Oracle
 	Sec    int64 // time of the last operation
 
-	leaked []check.Extent
+	leaked int64 // blocks
 }
 
 // NewDisk reams a disk on which left blocks are left, or all of them if that is 0.
@@ -43,11 +43,8 @@ func (d *Disk) lose(left int) error {
 	if err := r.Open(d.Image, false); err != nil {
 		return err
 	}
-	arenas := r.FS.Store().Arenas()
-	for arenas.Room() > int64(left) {
-		if _, err := arenas.Alloc(arena.Meta, false); err != nil {
-			return errors.Join(err, r.Close())
-		}
+	if _, err := Lose(r.FS, left); err != nil {
+		return errors.Join(err, r.Close())
 	}
 	// Something has to change, or nothing is committed.
 	for _, op := range []Op{{Kind: Create, Path: "first", Mode: 0644}, {Kind: Fsync}} {
@@ -56,6 +53,16 @@ func (d *Disk) lose(left int) error {
 		}
 	}
 	return d.settle(r)
+}
+
+// Lose allocates blocks for nobody until there are not more than left, and returns how many.
+func Lose(fs *gefs.FS, left int) (n int64, err error) {
+	for arenas := fs.Store().Arenas(); arenas.Room() > int64(left); n++ {
+		if _, err := arenas.Alloc(arena.Meta, false); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // settle ends the service of d.Image by r, and takes over what r knows of it.
@@ -71,7 +78,7 @@ func (d *Disk) settle(r *Runner) error {
 	if !rep.Clean(false) {
 		return fmt.Errorf("the disk is not sound before any fault:\n%s", gefstest.Text(rep))
 	}
-	d.leaked = rep.Leaked
+	d.leaked = count(rep.Leaked)
 	return nil
 }
 
@@ -106,10 +113,18 @@ func (d *Disk) sound(chk *check.Checker, img *blkdev.Mem) error {
 		return err
 	}
 	leaks := rep.Found[check.Leak] - rep.ByKind[check.Leaked]
-	if !rep.Clean(false) || leaks != 0 || !slices.Equal(rep.Leaked, d.leaked) {
-		return fmt.Errorf("check, where %d extents were leaked before:\n%s", len(d.leaked), gefstest.Text(rep))
+	if !rep.Clean(false) || leaks != 0 || count(rep.Leaked) != d.leaked {
+		return fmt.Errorf("check finds, where %d blocks belonged to nobody before:\n%s", d.leaked, gefstest.Text(rep))
 	}
 	return nil
+}
+
+// count returns how many blocks the extents have.
+func count(list []check.Extent) (blocks int64) {
+	for _, e := range list {
+		blocks += e.Len / blkfmt.BlkSize
+	}
+	return blocks
 }
 
 func report(chk *check.Checker, img *blkdev.Mem) (*check.Report, error) {
