@@ -55,7 +55,7 @@ func (x *run) copyLabels() error {
 			continue
 		}
 		found = true
-		x.rep.Labels = append(x.rep.Labels, LabelReport{Name: l.name, Gen: l.Gen, Mutable: mutable, Proven: x.super != nil && l.snap != nil && l.snap.sure})
+		x.rep.Labels = append(x.rep.Labels, LabelReport{Name: l.name, Gen: l.Gen, Mutable: mutable, Proven: x.super != nil && !x.older && l.snap != nil && l.snap.sure})
 		c := &copier{x: x, l: l, rep: &x.rep.Labels[len(x.rep.Labels)-1], dirs: map[uint64]bool{}}
 		if err := c.run(); err != nil {
 			return fmt.Errorf("%s: %w", l.name, err)

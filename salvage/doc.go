@@ -49,7 +49,8 @@
 // # What a file is called
 //
 //	Whole     the entry and all data are proved from the label's record: one state
-//	Unsure    all of it was found, some through a patch: changes may be missing, or it was removed
+//	Unsure    all of it was found, some through a patch: changes may be missing, or it was removed; after
+//	          a crash, changes may be in it that were never committed
 //	Damaged   parts are missing, and listed
 //
 // Memory: about 100 bytes and two keys for each node found and 24 bytes for each of its pointers, which is at

@@ -41,7 +41,7 @@ const (
 // loadForest reads labels and snapshots and goes through all nodes of their trees, to find out which
 // are missing and, once there is an index, whose the others are.
 func (x *run) loadForest() error {
-	x.snaps, x.labels, x.rep.LostNodes = map[blkfmt.Gen]*snapshot{}, nil, 0
+	x.rep.LostNodes = 0
 	clear(x.visited)
 	clear(x.patches)
 	x.snapTree = tree{kind: snaps, top: child{blkfmt.NoPtr, blkfmt.MaxHeight, true}}
@@ -52,13 +52,47 @@ func (x *run) loadForest() error {
 		return nil
 	default:
 		// A single whole tree that may be in use is the tree of snapshots of some commit.
-		p := x.patch(&x.snapTree, x.snapTree.top, nil, nil)
+		nowhere := x.snapTree.top
+		p := x.patch(&x.snapTree, nowhere, nil, nil)
 		if len(p.tiles) == 1 && !p.tiles[0].lost && p.tiles[0].rank.class != stale {
 			x.snapTree.top = child{p.tiles[0].ptr, p.tiles[0].level, true}
+			if err := x.readForest(); err != nil {
+				return err
+			}
+			if !x.forestComplete() {
+				x.snapTree.top = nowhere // it is only a part of one
+			}
 		}
 	}
 	x.mark(&x.snapTree, blkfmt.NoGen)
-	err := x.scan(&x.snapTree, nil, nil, func(key, val []byte, sure bool) error {
+	if err := x.readForest(); err != nil {
+		return err
+	}
+	x.nameRoots()
+	for _, g := range slices.Sorted(maps.Keys(x.snaps)) {
+		x.mark(&x.snaps[g].tree, g)
+	}
+	x.findTops()
+	return x.stop
+}
+
+// forestComplete reports whether what every tree of snapshots has is there: adm, and a record for each
+// label.
+func (x *run) forestComplete() bool {
+	adm := false
+	for _, l := range x.labels {
+		adm = adm || l.name == labelAdm
+		if x.snaps[l.Gen] == nil {
+			return false
+		}
+	}
+	return adm
+}
+
+// readForest reads labels and snapshots.
+func (x *run) readForest() error {
+	x.snaps, x.labels = map[blkfmt.Gen]*snapshot{}, nil
+	return x.scan(&x.snapTree, nil, nil, func(key, val []byte, sure bool) error {
 		switch key[0] {
 		case kvfmt.Klabel:
 			if l, err := kvfmt.GetLabel(val); err == nil {
@@ -71,15 +105,6 @@ func (x *run) loadForest() error {
 		}
 		return nil
 	}, nil)
-	if err != nil {
-		return err
-	}
-	x.nameRoots()
-	for _, g := range slices.Sorted(maps.Keys(x.snaps)) {
-		x.mark(&x.snaps[g].tree, g)
-	}
-	x.findTops()
-	return x.stop
 }
 
 func (x *run) newSnapshot(t kvfmt.Tree, sure bool) *snapshot {

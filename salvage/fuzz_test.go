@@ -223,7 +223,7 @@ func (r *rig) fill2() {
 func TestDamagedDisksNeverPanic(t *testing.T) {
 	rnd := random(t)
 	base, addrs := tinyImage(t)
-	n := 25 * *turns
+	n := 15 * *turns
 	if raceEnabled {
 		n = *turns
 	}

@@ -81,6 +81,7 @@ type run struct {
 
 	hash   blkfmt.Hasher
 	super  *blkfmt.Super // nil if there is none
+	older  bool          // it is not of the newest commit
 	arenas []*arena      // by address
 	ix     *index        // nil until a scan was needed
 

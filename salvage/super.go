@@ -1,6 +1,7 @@
 package salvage
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 
@@ -12,7 +13,11 @@ import (
 // what is there says that this program or this key is not for it.
 func (x *run) loadSuper() error {
 	var errs [2]error
-	var qgens []int64
+	type found struct {
+		s    *blkfmt.Super
+		addr blkfmt.Addr
+	}
+	var copies []found // newest first
 	for i, a := range []blkfmt.Addr{0, blkfmt.BackupAddr(x.size)} {
 		if i > 0 && a <= 0 {
 			break
@@ -20,13 +25,22 @@ func (x *run) loadSuper() error {
 		if errs[i] = x.read(x.buf, a); errs[i] != nil {
 			continue
 		}
-		s, err := blkfmt.DecodeSuper(x.buf, x.opt.Key, a)
-		if errs[i] = err; err != nil {
-			continue
+		var s *blkfmt.Super
+		if s, errs[i] = blkfmt.DecodeSuper(x.buf, x.opt.Key, a); errs[i] == nil {
+			copies = append(copies, found{s, a})
 		}
-		qgens = append(qgens, s.Qgen)
-		if x.super == nil || s.Qgen > x.super.Qgen {
-			x.super, x.rep.Super = s, a
+	}
+	slices.SortStableFunc(copies, func(a, b found) int { return cmp.Compare(b.s.Qgen, a.s.Qgen) })
+	// After a crash the superblocks may be of different commits. The state of the older one, if its tree
+	// is there, is better than what can be found of the newer one's.
+	for i, c := range copies {
+		x.hash = c.s.Hasher()
+		_, ok := x.node(c.s.Snap, c.s.SnapHt-1)
+		if ok || i == 0 {
+			x.super, x.rep.Super, x.older = c.s, c.addr, c.s.Qgen < copies[0].s.Qgen
+		}
+		if ok {
+			break
 		}
 	}
 	if x.stop != nil {
@@ -45,8 +59,14 @@ func (x *run) loadSuper() error {
 		x.note("both superblocks are lost: the whole disk is scanned for what hung from them")
 		return nil
 	}
-	if len(qgens) < 2 {
+	if len(copies) < 2 {
 		x.note("one superblock is lost, the one at %v is good", x.rep.Super)
+	}
+	if x.older {
+		x.note("the tree of the newest commit is lost, the one before it is taken")
+	}
+	if last := x.super.Arenas[len(x.super.Arenas)-1].Addr; int64(last) >= x.size {
+		x.note("the device ends at %v, before its last arena at %v: it has been cut off", blkfmt.Addr(x.size), last)
 	}
 	x.hash, x.rep.Qgen = x.super.Hasher(), x.super.Qgen
 	for i, ref := range x.super.Arenas {
