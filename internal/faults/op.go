@@ -61,6 +61,15 @@ func (op Op) String() string {
 	return string(op.Kind)
 }
 
+// Text is the operations as ParseOps reads them.
+func Text(ops []Op) string {
+	var b strings.Builder
+	for _, op := range ops {
+		fmt.Fprintln(&b, op)
+	}
+	return b.String()
+}
+
 // ParseOps reads operations, one a line. Empty lines and those that begin with # are skipped.
 func ParseOps(text string) ([]Op, error) {
 	var ops []Op

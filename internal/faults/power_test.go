@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"fmt"
 	"iter"
 	"slices"
 	"testing"
@@ -21,8 +22,14 @@ func history(t *testing.T, row *Row, ops int) *History {
 	if err != nil {
 		t.Fatal(err)
 	}
-	src := &Source{R: row.Rand(1), Full: true}
-	h, err := RecordAlone(disk, src.Ops(disk.Oracle, ops), row.Seed()%2 == 0)
+	script, err := row.Script()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if script == nil {
+		script = (&Source{R: row.Rand(1), Full: true}).Ops(disk.Oracle, ops)
+	}
+	h, err := RecordAlone(disk, script, row.Seed()%2 == 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,6 +48,37 @@ func (h *History) names(cuts iter.Seq[blkdev.Cut]) iter.Seq[string] {
 	}
 }
 
+// cuts tries cuts of the history. With -faults.shrink a failure is made smaller, and its script logged.
+func (h *History) cuts(t *testing.T, row *Row, cuts iter.Seq[blkdev.Cut]) {
+	row.Each(h.names(cuts), func(name string) error {
+		err := h.Try(name)
+		if err == nil || row.Shrink() == 0 {
+			return err
+		}
+		cut, cutErr := h.cut(name)
+		if cutErr != nil {
+			return cutErr
+		}
+		var op int
+		if _, err := fmt.Sscanf(name, "op=%d", &op); err != nil {
+			return err
+		}
+		short, shrinkErr := Shrink(&Failure{h, cut, err}, op, row.Shrink(), func(ops []Op) (*Failure, error) {
+			g, err := RecordAlone(h.base, ops, row.Seed()%2 == 0)
+			if err != nil {
+				return nil, err
+			}
+			return g.Find(func(cut blkdev.Cut) error { _, _, err := g.Verify(cut); return err }), nil
+		})
+		if shrinkErr != nil {
+			t.Logf("while shrinking: %v", shrinkErr)
+		}
+		t.Logf("%d operations remain; as a file for -faults.script:\n%sthe cut is %s: %v",
+			len(short.History.Ops), Text(short.History.Ops), short.History.Name(short.Cut), short.Err)
+		return err
+	})
+}
+
 // TestPowerCutAtEveryWrite cuts the power before any write of a long trace. What is found is the state
 // after some operations and not the later ones, with all that was fsynced, sound and without leaks; opening it
 // twice gives the same.
@@ -49,7 +87,7 @@ func TestPowerCutAtEveryWrite(t *testing.T) {
 	h := history(t, row, powerOps)
 	cuts := slices.Collect(h.Trace.Boundaries())
 	t.Logf("%d write boundaries", len(cuts))
-	row.Each(h.names(Apart(cuts)), h.Try)
+	h.cuts(t, row, Apart(cuts))
 }
 
 // TestUnsyncedWritesLostTornReordered is the same with only some of the writes since the last flush on the
@@ -57,5 +95,5 @@ func TestPowerCutAtEveryWrite(t *testing.T) {
 func TestUnsyncedWritesLostTornReordered(t *testing.T) {
 	row := flags.Row(t, 2, Size{Ordinary: 20000, Short: 500})
 	h := history(t, row, powerOps/4)
-	row.Each(h.names(WindowCuts(h.Trace, row.Seed())), h.Try)
+	h.cuts(t, row, WindowCuts(h.Trace, row.Seed()))
 }

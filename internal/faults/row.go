@@ -23,6 +23,8 @@ type Flags struct {
 	long   *time.Duration
 	one    *string
 	tell   *time.Duration
+	shrink *time.Duration
+	script *string
 }
 
 // NewFlags adds the flags of rows to the command line of the test binary. A package calls it once, in the
@@ -34,6 +36,8 @@ func NewFlags() *Flags {
 		long:   flag.Duration("faults.for", 0, "how long each row goes on instead, if it has so many cases"),
 		one:    flag.String("faults.case", "", "only this case, as a failure printed it; wants -faults.seed and -run"),
 		tell:   flag.Duration("faults.progress", time.Minute, "how often a row that goes on for long says how far it is"),
+		shrink: flag.Duration("faults.shrink", 0, "how long to look for fewer operations that fail too, when a power cut of -faults.case fails"),
+		script: flag.String("faults.script", "", "file with the operations that the rows of power cuts do instead of random ones"),
 	}
 }
 
@@ -102,6 +106,21 @@ func (r *Row) Want() int { return r.want }
 
 // Long reports whether the command line asks for more than an ordinary run.
 func (r *Row) Long() bool { return *r.flags.long > 0 || *r.flags.states > 0 }
+
+// Shrink returns how long to look for a smaller script that fails as well; 0 is not at all.
+func (r *Row) Shrink() time.Duration { return *r.flags.shrink }
+
+// Script returns the operations that the command line asks for; nil is random ones.
+func (r *Row) Script() ([]Op, error) {
+	if *r.flags.script == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(*r.flags.script)
+	if err != nil {
+		return nil, err
+	}
+	return ParseOps(string(text))
+}
 
 // One returns the case that the command line asks for, if it does.
 func (r *Row) One() (name string, ok bool) { return *r.flags.one, *r.flags.one != "" }

@@ -57,7 +57,8 @@ func (r *recorder) finish(part string) (lines []string) {
 
 // testFlags are flags with values that a test sets.
 func testFlags() *Flags {
-	return &Flags{seed: new(uint64), states: new(int), long: new(time.Duration), one: new(string), tell: new(time.Duration)}
+	return &Flags{seed: new(uint64), states: new(int), long: new(time.Duration), one: new(string), tell: new(time.Duration),
+		shrink: new(time.Duration), script: new(string)}
 }
 
 func numbers(n int) iter.Seq[string] {
