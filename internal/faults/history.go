@@ -80,7 +80,7 @@ func Record(base *Disk, ops []Op, hold bool) (*History, error) {
 	if err := r.Open(disk, hold); err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
-	turns := rand.New(rand.NewPCG(uint64(len(ops)), 11))
+	turns := rand.New(rand.NewPCG(11, 11))
 	for i, op := range ops {
 		for range turns.IntN(6) {
 			runtime.Gosched()
