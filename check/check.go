@@ -127,10 +127,13 @@ type said struct {
 func (x *run) all() error {
 	x.begin("arenas")
 	if err := x.loadSuper(); err != nil || x.super == nil {
+		x.rep.Opening = "fails, as there is no superblock; salvage copies what can be read"
 		return err
 	}
 	x.countUsed()
 	x.claimLogs()
+	arenas := x.rep.Complete
+	x.rep.Complete = true
 
 	x.begin("trees")
 	x.loadForest()
@@ -141,6 +144,8 @@ func (x *run) all() error {
 	x.begin("deadlists")
 	x.checkDeadlists()
 	x.fillReport()
+	x.opening(x.rep.Complete)
+	x.rep.Complete = x.rep.Complete && arenas
 
 	x.begin("leaks")
 	x.findLeaks()

@@ -15,6 +15,7 @@
 //	            data within the file. Only what differs from the snapshot before is looked at
 //	dead.go     deadlists, against what the predecessor has and the snapshot has not
 //	own.go      blocks that are allocated and have no owner: leaks
+//	opening.go  what a server will do that opens the disk
 //	explain.go  the paths of the files that the problems concern
 //
 // A scan (scan.go) reads the same blocks in pieces, and compares each with the pointer to it only.

@@ -195,6 +195,8 @@ type Report struct {
 	Found    [Fatal + 1]int `json:"found"`    // number of problems by severity
 	// Leaked are the blocks without an owner, in order. It is only filled if Complete.
 	Leaked []Extent `json:"leaked,omitempty"`
+	// Opening says what a server will do that opens the disk, where that is more than to open it.
+	Opening string `json:"opening,omitempty"`
 	// Complete says that all that owns blocks could be read. Otherwise a block without an owner
 	// may belong to what was not readable, and must not be given back.
 	Complete bool `json:"complete"`

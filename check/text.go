@@ -39,6 +39,9 @@ func (r *Report) WriteText(w io.Writer) error {
 			shown[p.Kind] += n
 		}
 	}
+	if r.Opening != "" {
+		fmt.Fprintf(&b, "opening the disk: %s\n", r.Opening)
+	}
 	if r.Version != "" {
 		c := r.Counts
 		fmt.Fprintf(&b, "%s, commit %d, %d arenas, %d snapshots\n", r.Version, r.Qgen, len(r.Arenas), len(r.Snaps))

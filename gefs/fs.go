@@ -63,6 +63,8 @@ type FS struct {
 	commitMu sync.Mutex    // held by a commit, and by whoever wants the disk to hold still
 	viewing  chan struct{} // holds a token while somebody has a View
 
+	rebuilt []int // arenas whose free ranges Open has found again
+
 	mountMu sync.Mutex
 	mounts  map[string]*Mount
 
@@ -161,6 +163,7 @@ func (fs *FS) rebuild(g *epoch.Guard) error {
 		if err := fs.st.Arenas().Rebuild(live.All(), s.Arena); err != nil {
 			return fmt.Errorf("rebuild free ranges of arena %d: %w", s.Arena, err)
 		}
+		fs.rebuilt = append(fs.rebuilt, s.Arena)
 	}
 	return nil
 }

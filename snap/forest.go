@@ -246,6 +246,17 @@ func (f *Forest) NextGen() blkfmt.Gen {
 	return f.nextGen
 }
 
+// Recounted reports whether Load has found other numbers of labels and references than were recorded; the
+// next Seal puts them right, which is something to commit then. The caller has the mutation lock, and
+// nothing has changed since Load.
+func (f *Forest) Recounted() bool {
+	if len(f.dirt.snaps) == 0 {
+		return false
+	}
+	f.touch()
+	return true
+}
+
 // Changed reports whether a Seal would write anything: whether what is in memory differs from the
 // state sealed last. Safe for concurrent use.
 func (f *Forest) Changed() bool {

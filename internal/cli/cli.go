@@ -26,9 +26,10 @@ const (
 	exitFail  = 1
 	exitUsage = 2
 
-	exitCheckErrors = 4  // errors are left on the disk
-	exitCheckFail   = 8  // the check could not be done
-	exitCheckUsage  = 16 // wrong use of the command
+	exitCheckRepaired = 1  // there were errors or leaks, and they are repaired
+	exitCheckErrors   = 4  // errors are left on the disk
+	exitCheckFail     = 8  // the check could not be done
+	exitCheckUsage    = 16 // wrong use of the command
 )
 
 // An exitError carries an exit code. Its err may be nil: then all has been said already.
