@@ -384,7 +384,8 @@ func TestTicketServerAnswersOnlyWhatItShould(t *testing.T) {
 	}{
 		"exchange and tickets":          {append(bytes.Clone(exchange), treq(asIs)...), 2 + 2*eltSize + 2*ticketSize, false},
 		"tickets without an exchange":   {treq(asIs), 0, true},
-		"tickets twice":                 {append(append(bytes.Clone(exchange), treq(asIs)...), treq(asIs)...), 2 + 2*eltSize + 2*ticketSize, true},
+		"tickets twice":                 {append(append(bytes.Clone(exchange), treq(asIs)...), treq(asIs)...), 2 + 2*eltSize + 2*ticketSize, false},
+		"an exchange twice":             {append(bytes.Clone(exchange), exchange...), 2 + 4*eltSize, false},
 		"tickets for another server":    {append(bytes.Clone(exchange), treq(func(r *ticketReq) { r.authid = "glenda" })...), 1 + 2*eltSize, true},
 		"tickets for another user":      {append(bytes.Clone(exchange), treq(func(r *ticketReq) { r.uid = "bootes" })...), 1 + 2*eltSize, true},
 		"tickets with another number":   {append(bytes.Clone(exchange), treq(func(r *ticketReq) { r.chal[0]++ })...), 1 + 2*eltSize, true},
@@ -410,6 +411,9 @@ func TestTicketServerAnswersOnlyWhatItShould(t *testing.T) {
 				if _, err := io.ReadFull(client, e); err != nil || e[0] != authErr {
 					t.Errorf("%q: %v", e, err)
 				}
+			}
+			if n, err := client.Read(make([]byte, 1)); len(test.send) > len(exchange)+treqSize && (n > 0 || err == nil) {
+				t.Error("there are more answers")
 			}
 			client.Close()
 			if err := <-done; (err != nil) != test.fails {

@@ -19,11 +19,12 @@ type TicketServer struct {
 	Time time.Duration
 }
 
-// maxTicketRequests is how many pairs of tickets one connection can get.
-const maxTicketRequests = 64
+// maxTicketRequests is how many requests a connection has: an exchange, and tickets.
+const maxTicketRequests = 2
 
-// ServeConn answers requests until the client hangs up, says what is none, or takes too long, and
-// closes conn. The error is nil if the client hung up between requests.
+// ServeConn answers the requests that bring one pair of tickets, until the client hangs up, says what
+// is none, or takes too long, and closes conn. The error is nil if the client hung up between requests.
+// Each connection is one guess at the key of one user: how many there may be is for the caller to say.
 func (s *TicketServer) ServeConn(conn net.Conn) error {
 	defer conn.Close()
 	limit := s.Time
@@ -67,7 +68,7 @@ func (s *TicketServer) ServeConn(conn net.Conn) error {
 			return err
 		}
 	}
-	return failed(nil, "more than %d requests", maxTicketRequests)
+	return nil
 }
 
 // errorReply is what a client is told when there is no answer.

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"gefs9p/auth"
 	"gefs9p/client"
+	"gefs9p/gefs"
 	"gefs9p/ninep"
 )
 
@@ -274,5 +276,84 @@ func TestFailuresCostTime(t *testing.T) {
 		if len(g.hosts) > maxVisitors {
 			t.Fatalf("%d hosts are remembered", len(g.hosts))
 		}
+	}
+}
+
+func TestAuthFidsOfAHostAreBounded(t *testing.T) {
+	_, key := newKeyFile(t, "bootes")
+	g := gate{key: key}
+	var open []gefs.Proof
+	for range maxOpen {
+		p, err := g.begin(&ninep.Ctx{}, "glenda")
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, p)
+	}
+	if _, err := g.begin(&ninep.Ctx{}, "glenda"); !errors.Is(err, ninep.ErrNoAuth) {
+		t.Errorf("one more: %v", err)
+	}
+	open[0].Clunk(&ninep.Ctx{})
+	if _, err := g.begin(&ninep.Ctx{}, "glenda"); err != nil {
+		t.Errorf("after one was clunked: %v", err)
+	}
+	for _, p := range open {
+		p.Clunk(&ninep.Ctx{})
+	}
+	if len(g.open) != 0 {
+		t.Errorf("then there are %v", g.open)
+	}
+}
+
+// TestTicketsAreRationed by hosts.
+func TestTicketsAreRationed(t *testing.T) {
+	now := time.Now()
+	b := &bucket{burst: 3, every: time.Second}
+	for i, want := range []bool{true, true, true, false, false} {
+		if got := b.take("a", now); got != want {
+			t.Errorf("turn %d: %v", i+1, got)
+		}
+	}
+	if !b.take("b", now) {
+		t.Error("another host has to wait")
+	}
+	now = now.Add(time.Second)
+	if !b.take("a", now) || b.take("a", now) {
+		t.Error("after a second there is not exactly one turn more")
+	}
+	for i := range 2 * maxVisitors {
+		b.take(string(rune('A'+i)), now)
+	}
+	if len(b.hosts) > maxVisitors {
+		t.Errorf("%d hosts are remembered", len(b.hosts))
+	}
+	for _, tt := range []struct{ a, b string }{
+		{"192.0.2.1", "192.0.2.1"}, {"::ffff:192.0.2.1", "192.0.2.1"}, {"2001:db8::1", "2001:db8::/64"}, {"2001:db8::ffff:1", "2001:db8::/64"},
+	} {
+		if got := hostOfAddr(&net.TCPAddr{IP: net.ParseIP(tt.a), Port: 1}); got != tt.b {
+			t.Errorf("%s is on host %s, want %s", tt.a, got, tt.b)
+		}
+	}
+}
+
+// TestNoProofOnTheNetworkIsWarnedOf at every start, and proof is not.
+func TestNoProofOnTheNetworkIsWarnedOf(t *testing.T) {
+	disk := newDisk(t)
+	file, _ := newKeyFile(t, "bootes")
+	const warning = "everybody who can reach this machine"
+	for _, tt := range []struct {
+		args []string
+		want bool
+	}{
+		{[]string{"-A", "-a", "tcp!*!0"}, true},
+		{[]string{"-A", "-a", "tcp!*!0"}, true},
+		{[]string{"-A", "-a", "tcp!127.0.0.1!0"}, false},
+		{[]string{"--auth", file, "-a", "tcp!*!0"}, false},
+	} {
+		l := start(t, 1, append(append([]string{"serve", "-m", "16M"}, tt.args...), disk)...)
+		if got := strings.Contains(l.stderr(), warning); got != tt.want {
+			t.Errorf("%v: %v\n%s", tt.args, got, l.stderr())
+		}
+		l.stop()
 	}
 }

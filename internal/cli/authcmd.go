@@ -163,6 +163,13 @@ protocols are spoken.
 // maxTicketConns bounds the connections of a ticket server; more wait to be accepted.
 const maxTicketConns = 256
 
+// With each connection one can ask for one ticket, and test one guess of one password: a host can
+// have ticketBurst of them at once, and then one every ticketEvery.
+const (
+	ticketBurst = 60
+	ticketEvery = 500 * time.Millisecond
+)
+
 // keyTable finds keys by user.
 type keyTable struct {
 	mu   sync.Mutex
@@ -214,6 +221,7 @@ func (s *ticketServer) run(ctx context.Context, path string, out, errw io.Writer
 	}
 	ts := &auth.TicketServer{Key: table.key}
 	places := make(chan struct{}, maxTicketConns)
+	turns := &bucket{burst: ticketBurst, every: ticketEvery}
 	var wg sync.WaitGroup
 	for _, l := range ls {
 		fmt.Fprintf(out, "listening %s\n", addrName(l))
@@ -232,6 +240,11 @@ func (s *ticketServer) run(ctx context.Context, path string, out, errw io.Writer
 					case <-time.After(100 * time.Millisecond):
 					case <-ctx.Done():
 					}
+					continue
+				}
+				if !turns.take(hostOfAddr(conn.RemoteAddr()), time.Now()) {
+					log.Debug("too many connections from one host", "remote", conn.RemoteAddr())
+					conn.Close()
 					continue
 				}
 				select {

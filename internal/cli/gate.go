@@ -23,6 +23,7 @@ type gate struct {
 
 	mu    sync.Mutex
 	hosts map[string]*visitor
+	open  map[string]int // conversations of each host
 }
 
 const (
@@ -31,6 +32,7 @@ const (
 	failForget  = 10 * time.Minute // without a failure, until a host begins anew
 	failWaiting = 16               // conversations of a host that wait for bad news
 	maxVisitors = 4096
+	maxOpen     = 1024 // auth fids of a host
 )
 
 // A visitor is a host from which somebody could not prove who they are.
@@ -46,7 +48,26 @@ func (g *gate) begin(c *ninep.Ctx, uname string) (gefs.Proof, error) {
 	if g.full(host) {
 		return nil, fmt.Errorf("%s has too many failures waiting: %w", host, ninep.ErrNoAuth)
 	}
+	if !g.count(host, 1) {
+		return nil, fmt.Errorf("%s has too many auth fids: %w", host, ninep.ErrNoAuth)
+	}
 	return &proof{gate: g, conv: auth.NewConv(g.key, uname), uname: uname, host: host}, nil
+}
+
+// count adds n to the host's conversations, if there may be as many.
+func (g *gate) count(host string, n int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open[host]+n > maxOpen {
+		return false
+	}
+	if g.open == nil {
+		g.open = make(map[string]int)
+	}
+	if g.open[host] += n; g.open[host] == 0 {
+		delete(g.open, host)
+	}
+	return true
 }
 
 // full reports whether as many answers for the host are delayed as may be. Hanging up does not end a
@@ -117,18 +138,24 @@ func (g *gate) forget(now time.Time) {
 // hostOf names the host at the other end of a connection: an address of IPv4, a network of IPv6, as
 // each host there has many addresses, or "this machine".
 func hostOf(c *ninep.Conn) string {
-	if c != nil {
-		if tcp, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-			ip, _ := netip.AddrFromSlice(tcp.IP)
-			if ip = ip.Unmap(); ip.Is6() {
-				if p, err := ip.WithZone("").Prefix(64); err == nil {
-					return p.String()
-				}
-			}
-			return ip.String()
+	if c == nil {
+		return hostOfAddr(nil)
+	}
+	return hostOfAddr(c.RemoteAddr())
+}
+
+func hostOfAddr(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return "this machine"
+	}
+	ip, _ := netip.AddrFromSlice(tcp.IP)
+	if ip = ip.Unmap(); ip.Is6() {
+		if p, err := ip.WithZone("").Prefix(64); err == nil {
+			return p.String()
 		}
 	}
-	return "this machine"
+	return ip.String()
 }
 
 // A proof is a conversation at a gate. It is a gefs.Proof.
@@ -188,4 +215,4 @@ func (p *proof) fail(c *ninep.Ctx, err error) error {
 	return ninep.ErrNoAuth
 }
 
-func (p *proof) Clunk(*ninep.Ctx) {}
+func (p *proof) Clunk(*ninep.Ctx) { p.gate.count(p.host, -1) }
