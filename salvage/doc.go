@@ -53,8 +53,9 @@
 //	          a crash, changes may be in it that were never committed
 //	Damaged   parts are missing, and listed
 //
-// Memory: about 100 bytes and two keys for each node found and 24 bytes for each of its pointers, which is at
-// worst 11 MiB for a GiB of disk that is nothing but pivots, and commonly 100 KiB; one bit for each block of an
-// arena; a set of the qids of a tree that has holes; CacheBlocks blocks. Depth is bounded by levels that
-// only become less, directories by MaxDepth and by visiting each once.
+// Memory: 150 bytes and two keys for each node found, and 24 for each pointer from node to node; one bit for each
+// block of an arena; a set of the qids of a tree that has holes; a record for each file that is not
+// whole; CacheBlocks blocks. For a GiB of disk that is commonly some 100 KiB, as one block in a hundred is a
+// node; 12 MiB if all of it is leaves; 300 MiB if all of it is pivots, which only malice can make. Depth is
+// bounded by levels that only become less, directories by MaxDepth and by visiting each once.
 package salvage
