@@ -163,7 +163,11 @@ func TestPitfall34LogBlocksAreTakenBeforeTheyAreUsed(t *testing.T) {
 	rnd := newRand(t)
 	for q := range int64(40) {
 		list := slices.Sorted(maps.Keys(r.live))
-		for range 200 {
+		changes := 200
+		if q%8 == 3 {
+			changes = 1300 // so many that the log goes on in another block before its barrier
+		}
+		for range changes {
 			if b := list[rnd.IntN(len(list))]; r.live[b] {
 				r.drop(b)
 			}
