@@ -1,6 +1,7 @@
 package blkstore
 
 import (
+	"cmp"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -94,8 +95,8 @@ func TestQueueWritesByGenerationKindAndAddress(t *testing.T) {
 	if n := len(p.dev.take()); n > 0 {
 		t.Errorf("%d writes before anybody asked for any", n)
 	}
-	slices.SortFunc(want, func(a, b entry) int {
-		return qcmp(qent{qgen: int64(a.gen), kind: a.kind, addr: a.a}, qent{qgen: int64(b.gen), kind: b.kind, addr: b.a})
+	slices.SortFunc(want, func(a, b entry) int { // not qcmp, which is what is tested
+		return cmp.Or(cmp.Compare(a.gen, b.gen), cmp.Compare(a.kind, b.kind), cmp.Compare(a.a, b.a))
 	})
 	p.must(p.st.queues[1].drain(p.st.qgen.Load()))
 	got := written(p.dev.take())
