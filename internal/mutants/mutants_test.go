@@ -206,7 +206,7 @@ func (m *mutant) goTest(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), *patience+time.Minute)
 	defer cancel()
-	args = append([]string{"test", "-timeout", patience.String(), "-run", "^" + m.test + "$"}, args...)
+	args = append([]string{"test", "-vet=off", "-timeout", patience.String(), "-run", "^" + m.test + "$"}, args...)
 	if m.short {
 		args = append(args, "-short")
 	}
