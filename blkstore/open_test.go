@@ -78,6 +78,15 @@ func TestOpenTakesTheNewestSuperblockThatLeadsToAWholeDisk(t *testing.T) {
 		{"second superblock old", func(dev *blkdev.Mem) { copyBlocks(t, dev, disks[2], backup) }, 3, true},
 		{"second superblock very old", func(dev *blkdev.Mem) { copyBlocks(t, dev, disks[0], backup) }, 3, true},
 		{"first superblock old, its headers gone", func(dev *blkdev.Mem) { copyBlocks(t, dev, disks[2], 0) }, 3, true},
+		{"second superblock old, and its headers", func(dev *blkdev.Mem) {
+			// Both lead to a whole disk, as between the steps of a commit.
+			copyBlocks(t, dev, disks[2], backup)
+			copyBlocks(t, dev, disks[2], second...)
+		}, 3, true},
+		{"first superblock old, and its headers", func(dev *blkdev.Mem) {
+			copyBlocks(t, dev, disks[2], 0)
+			copyBlocks(t, dev, disks[2], first...)
+		}, 3, true},
 		{"headers old", func(dev *blkdev.Mem) { copyBlocks(t, dev, disks[2], first...) }, 3, true},
 		{"one header destroyed", func(dev *blkdev.Mem) { copyBlocks(t, dev, zero, first[3]) }, 3, true},
 		{"copies of headers old", func(dev *blkdev.Mem) { copyBlocks(t, dev, disks[2], second...) }, 3, true},
