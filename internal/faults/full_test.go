@@ -26,7 +26,7 @@ const fullEvery = 1000
 // TestDiskFullAtEveryAllocation does a script on a disk on which n blocks are left, for every n. What needs space
 // is told so and has no effect; what gives space back, and what only reads, is done.
 func TestDiskFullAtEveryAllocation(t *testing.T) {
-	row := flags.Row(t, 8, Size{Ordinary: fullEvery, Short: 30})
+	row := flags.Row(t, 8, Size{Ordinary: fullEvery, Short: 20})
 	disk, err := NewDisk(fullEvery + 500)
 	if err != nil {
 		t.Fatal(err)

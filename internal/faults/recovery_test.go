@@ -44,7 +44,7 @@ func again(h *History, cut blkdev.Cut, r *rand.Rand) error {
 // TestPowerCutsDuringRecovery cuts the power again while the server makes up for a power cut, and again: each time
 // a state is found that may be found.
 func TestPowerCutsDuringRecovery(t *testing.T) {
-	row := flags.Row(t, 3, Size{Ordinary: 500, Short: 30})
+	row := flags.Row(t, 3, Size{Ordinary: 500, Short: 20})
 	h := history(t, row, 2000)
 	cuts := func(yield func(string) bool) {
 		for i := 0; ; i++ {
