@@ -26,6 +26,9 @@ func (x *run) checkDeadlists() {
 	lists := map[blkfmt.Gen][]deadlist{}
 	for _, d := range x.forest.dead {
 		lists[d.gen] = append(lists[d.gen], d)
+		if d.gen == 0 {
+			continue
+		}
 		if d.birth < 0 || d.birth >= d.gen || d.gen >= x.super.NextGen {
 			x.say(DeadGen, Error, "%s: impossible generations; the next to be handed out is %d", d, x.super.NextGen)
 		}
@@ -34,9 +37,12 @@ func (x *run) checkDeadlists() {
 		if x.stop != nil {
 			return
 		}
-		x.checkDead(s, lists[s.gen])
+		if s.gen != 0 {
+			x.checkDead(s, lists[s.gen])
+		}
 		delete(lists, s.gen)
 	}
+	x.checkWaiting()
 	for _, d := range x.forest.dead {
 		if _, ok := lists[d.gen]; !ok {
 			continue
@@ -47,6 +53,32 @@ func (x *run) checkDeadlists() {
 	}
 }
 
+// checkWaiting follows the lists of the first snapshot. As it has no predecessor, nothing can be dead in
+// it: our server keeps there what it has yet to free of snapshots that are gone. Nobody else may have it.
+func (x *run) checkWaiting() {
+	n := 0
+	for _, d := range x.forest.dead {
+		if d.gen != 0 {
+			continue
+		}
+		x.followDead(d.String(), d.Dlist, func(a blkfmt.Addr) {
+			n++
+			if x.use(a) != ownNone {
+				x.sayAt(DeadLive, Error, a, blkfmt.Data, "%s has a block that is in use as a %v", d, x.use(a))
+			}
+			ar, i := x.find(a)
+			if o := ar.owner(i); *o&ownWaits != 0 {
+				x.sayAt(DeadTwice, Fatal, a, blkfmt.Data, "%s has it, and so has another entry of what is to be freed", d)
+			} else {
+				*o |= ownWaits
+			}
+		})
+	}
+	if n > 0 {
+		x.say(DeadWaiting, Note, "%d blocks of snapshots that were removed are yet to be freed", n)
+	}
+}
+
 func (d deadlist) String() string {
 	return fmt.Sprintf("deadlist of snapshot %d, birth %d", d.gen, d.birth)
 }
@@ -54,7 +86,7 @@ func (d deadlist) String() string {
 // checkDead compares the lists of s with what is dead in it.
 func (x *run) checkDead(s *snapshot, lists []deadlist) {
 	pred := x.forest.byGen[s.rec.Pred]
-	known := pred != nil && pred != s && s.readable && pred.readable
+	known := pred != nil && pred != s && s.readable && pred.readable && !s.ruin()
 	var dead map[blkfmt.Addr]blkfmt.Gen
 	// Nothing in pred is younger than its root. Without lists and without candidates there is
 	// nothing to compare; this saves walking every first snapshot of a line.

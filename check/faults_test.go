@@ -405,7 +405,7 @@ func faults() []fault {
 		{name: "too few references", kind: CountLow, sev: Error, edit: func(d *disk) { d.snapshot(7, func(s *kvfmt.Tree) { s.Nref = 0 }) }},
 		{name: "too many labels", kind: CountHigh, sev: Leak, edit: func(d *disk) { d.snapshot(9, func(s *kvfmt.Tree) { s.Nlbl = 2 }) }},
 		{name: "too many references", kind: CountHigh, sev: Leak, edit: func(d *disk) { d.snapshot(9, func(s *kvfmt.Tree) { s.Nref = 1 }) }},
-		{name: "snapshot that should be gone", kind: SnapStale, sev: Leak, edit: func(d *disk) {
+		{name: "snapshot that should be gone", kind: SnapStale, sev: Note, edit: func(d *disk) {
 			d.delVal(snapTree, label("f1"))
 			d.snapshot(7, func(s *kvfmt.Tree) { s.Nlbl = 0 })
 		}},
@@ -456,7 +456,24 @@ func faults() []fault {
 			d.delVal(snapTree, kvfmt.AppendDlistKey(nil, 9, 7))
 			d.setVal(snapTree, kvfmt.AppendDlistKey(nil, 10, 7), v)
 		}, also: []Kind{DeadMissing}},
+		{name: "what is yet to be freed", kind: DeadWaiting, sev: Note, edit: func(d *disk) { d.waits(d.alloc(), d.alloc()) }},
+		{name: "to be freed twice", kind: DeadTwice, sev: Fatal, edit: func(d *disk) {
+			a := d.alloc()
+			d.waits(a, a)
+		}, also: []Kind{DeadWaiting}},
+		{name: "to be freed and in use", kind: DeadLive, sev: Error, path: "main/g", edit: func(d *disk) {
+			d.waits(d.alloc(), d.datAddr(5, datKey(qG, 0)))
+		}, also: []Kind{DeadWaiting}},
+		{name: "to be freed and dead", kind: DeadLive, sev: Error, edit: func(d *disk) { d.waits(d.rootOf(7)) }, also: []Kind{DeadWaiting}},
 	}
+}
+
+// waits makes a list of the blocks that our server is yet to free.
+func (d *disk) waits(list ...blkfmt.Addr) {
+	at := d.alloc()
+	d.putDead(at, blkfmt.NoPtr, list...)
+	bp := blkfmt.Bptr{Addr: at}
+	d.setVal(snapTree, kvfmt.AppendDlistKey(nil, 0, 1), kvfmt.Dlist{Hd: bp, Tl: bp}.Append(nil))
 }
 
 func TestEveryFaultIsFound(t *testing.T) {

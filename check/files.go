@@ -89,6 +89,9 @@ func (c *content) touchDir(qid uint64) *dirRec {
 func (x *run) checkFiles() {
 	c := &content{x: x, files: map[uint64]*filePage{}, dirs: map[uint64]*dirRec{}, clear: map[uint64]kvfmt.Clear{}}
 	for _, s := range x.forest.order() {
+		if s.ruin() {
+			continue
+		}
 		if !s.readable {
 			x.say(Unchecked, Note, "%s: not all of it can be read, so entries and data were not checked against each other", s.title())
 			continue

@@ -141,7 +141,7 @@ func (x *run) checkLinks() {
 		x.checkCount(s, "labels", int(s.rec.Nlbl), len(s.labels))
 		x.checkCount(s, "references", int(s.rec.Nref), s.refs)
 		if len(s.labels) == 0 && s.refs <= 1 {
-			x.say(SnapStale, Leak, "%s: no label, and %d snapshots derive from it", s.title(), s.refs)
+			x.say(SnapStale, Note, "%s: no label, and %d snapshots derive from it: its removal is not finished", s.title(), s.refs)
 		}
 	}
 }
@@ -154,6 +154,11 @@ func (x *run) checkCount(s *snapshot, what string, have, want int) {
 		x.say(CountHigh, Leak, "%s: %d %s are recorded, there are %d", s.title(), have, what, want)
 	}
 }
+
+// ruin reports whether s is a snapshot that nobody can see any more and from which none derives. Part
+// of its tree may have been freed already, from the left, and of its deadlists: what is left must be
+// sound, but need not make sense as files.
+func (s *snapshot) ruin() bool { return len(s.labels) == 0 && s.refs == 0 && s.gen != 0 }
 
 // title names s in texts.
 func (s *snapshot) title() string {

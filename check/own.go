@@ -8,9 +8,9 @@ import (
 	"gefs9p/blkfmt"
 )
 
-// An owner is who owns a block, in 32 bits: what it is used as, whether a deadlist has it, and a
+// An owner is who owns a block, in 32 bits: what it is used as, which kinds of deadlist have it, and a
 // fingerprint of what it is there. Two users with the same fingerprint are the same use, seen from
-// two snapshots; a wrong match has a chance of 2^-28, and tree nodes are compared in full.
+// two snapshots; a wrong match has a chance of 2^-27, and tree nodes are compared in full.
 type owner uint32
 
 const (
@@ -21,9 +21,10 @@ const (
 	ownData
 	ownDeadlist
 
-	ownUse    owner = 7 // mask of the above
-	ownListed owner = 8 // it is an entry of a deadlist
-	ownPrint        = ^(ownUse | ownListed)
+	ownUse    owner = 7  // mask of the above
+	ownListed owner = 8  // it is an entry of a deadlist
+	ownWaits  owner = 16 // of one of those that are to be freed
+	ownPrint        = ^(ownUse | ownListed | ownWaits)
 )
 
 func (o owner) String() string {
@@ -86,7 +87,7 @@ func (x *run) claim(addr blkfmt.Addr, u owner, print uint64, t blkfmt.Type, what
 	switch {
 	case *o&ownUse == ownNone:
 		*o |= v
-	case *o&^ownListed == v && u != ownLog && u != ownDeadlist:
+	case *o&^(ownListed|ownWaits) == v && u != ownLog && u != ownDeadlist:
 		return claimAgain
 	default:
 		if x.once(TwoOwners, addr, string(key)) {

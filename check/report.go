@@ -97,7 +97,7 @@ const (
 	SnapBase      Kind = "snap-base"      // error: a fork point in the future
 	CountLow      Kind = "count-low"      // error: fewer labels or references recorded than there are
 	CountHigh     Kind = "count-high"     // leak: more recorded, so that it will never be reclaimed
-	SnapStale     Kind = "snap-stale"     // leak: a snapshot without labels that should have been merged
+	SnapStale     Kind = "snap-stale"     // note: a snapshot that nobody needs; our server goes on removing it
 	Unchecked     Kind = "unchecked"      // note: contents that were not cross-checked as parts are unreadable
 
 	DeadBad     Kind = "dead-bad"     // error: a deadlist that cannot be followed
@@ -107,6 +107,7 @@ const (
 	DeadMissing Kind = "dead-missing" // leak: dead blocks that no list has
 	DeadStray   Kind = "dead-stray"   // leak: listed as dead, and in no snapshot
 	DeadOrphan  Kind = "dead-orphan"  // leak: the deadlist of a snapshot that is not there
+	DeadWaiting Kind = "dead-waiting" // note: blocks of removed snapshots that our server has yet to free
 )
 
 // A Problem is one thing that is wrong, or worth a note.

@@ -128,7 +128,7 @@ func (k *call) snapList(space bool) error {
 // space returns how many bytes deleting all the labels would free.
 func (k *call) space(names ...string) (n int64, err error) {
 	err = k.inside(func(c *ninep.Ctx) (err error) {
-		n, err = k.FS.Space(c, names...)
+		n, err = k.FS.Space(k.ctx, c, names...)
 		return err
 	})
 	return n * blkfmt.BlkSize, err

@@ -7,7 +7,6 @@ import (
 	"gefs9p/arena"
 	"gefs9p/blkfmt"
 	"gefs9p/blkstore"
-	"gefs9p/ninep"
 	"gefs9p/snap"
 )
 
@@ -43,15 +42,6 @@ func (fs *FS) Err() error {
 		return errReadOnly
 	}
 	return nil
-}
-
-// Space returns the number of blocks that would come back if all the labels were deleted, although
-// nothing is. It counts what stands on deadlists, and walks what no later snapshot shares. Errors:
-// those of Delete.
-func (fs *FS) Space(c *ninep.Ctx, labels ...string) (blocks int64, err error) {
-	fs.lockMut(c)
-	defer fs.mutMu.Unlock()
-	return fs.forest.Space(guard(c), labels)
 }
 
 // Examine commits, and then calls f with the device, on which that state, or a newer one, stays as it

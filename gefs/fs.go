@@ -68,13 +68,14 @@ type FS struct {
 	mountMu sync.Mutex
 	mounts  map[string]*Mount
 
-	commit  committer
-	sweeper sweeper
-	scrub   scrubber
-	once    sync.Once
-	cancel  context.CancelFunc // ends the background goroutines
-	ctx     context.Context
-	done    sync.WaitGroup
+	commit    committer
+	sweeper   sweeper
+	reclaimer reclaimer
+	scrub     scrubber
+	once      sync.Once
+	cancel    context.CancelFunc // ends the background goroutines
+	ctx       context.Context
+	done      sync.WaitGroup
 }
 
 // Open serves the disk on dev, which stays the caller's to close after Close. If arenas have lost
@@ -130,6 +131,7 @@ func newFS(st *blkstore.Store, opt Options) *FS {
 	fs.commit.init()
 	fs.sweeper.init()
 	fs.scrub.init(fs.ctx, opt.ScrubEvery)
+	fs.reclaimer.init()
 	return fs
 }
 
@@ -141,6 +143,7 @@ func (fs *FS) start() {
 	}
 	fs.done.Go(fs.commitLoop)
 	fs.done.Go(fs.sweepLoop)
+	fs.done.Go(fs.reclaimLoop)
 	if fs.opt.Schedule {
 		fs.done.Go(fs.scheduleLoop)
 	}
@@ -169,12 +172,14 @@ func (fs *FS) rebuild(g *epoch.Guard) error {
 }
 
 // Close commits what was acknowledged and ends the service. All connections must be over. It
-// returns the error of the last commit.
+// returns the error of the last commit. If deletions of snapshots have left something to do it goes on
+// with that first, for some seconds at most; the rest is done after the next Open.
 func (fs *FS) Close() error {
 	var err error
 	fs.once.Do(func() {
 		fs.endScrub()
 		if fs.st.CanWrite() {
+			fs.reclaimer.finish(closingReclaim)
 			err = fs.Sync(context.Background())
 		}
 		fs.cancel()

@@ -46,7 +46,9 @@ func (fs *FS) begin(c *ninep.Ctx, blocks int) error {
 			wait = func() error { return nil } // there is more room now than when it was asked for
 		case blocks > 0 && fs.room() < int64(blocks+treeBlocks):
 			need := int64(blocks + treeBlocks)
-			if try >= 3 || fs.room()+fs.waiting() < need && !fs.settle(guard(c), need) {
+			if fs.reclaimer.busy() {
+				try = 0 // what it frees comes first
+			} else if try >= 3 || fs.room()+fs.waiting() < need && !fs.settle(guard(c), need) {
 				fs.mutMu.Unlock()
 				return errFull
 			}
@@ -107,9 +109,15 @@ func (fs *FS) settle(g *epoch.Guard, need int64) bool {
 	return false
 }
 
-// reclaim makes free what was freed before it is called. The caller has no lock and is outside any
-// epoch.
+// reclaim makes free what was freed before it is called, and some of what deletions of snapshots have
+// left to free. The caller has no lock and is outside any epoch.
 func (fs *FS) reclaim() error {
+	fs.reclaimer.wait(fs.ctx.Done())
+	return fs.release()
+}
+
+// release makes free what was freed before it is called. The caller has no lock and is outside any epoch.
+func (fs *FS) release() error {
 	if err := fs.Sync(fs.ctx); err != nil {
 		return err
 	}

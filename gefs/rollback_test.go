@@ -126,7 +126,7 @@ func TestRollback(t *testing.T) {
 	}
 	before := used()
 	all := []string{"second", "first", "fourth", "third"}
-	frees, err := fs.Space(c, all...)
+	frees, err := fs.Space(t.Context(), c, all...)
 	must("space", err)
 	for _, name := range all {
 		must("delete "+name, fs.DeleteLabel(c, name))

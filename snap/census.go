@@ -17,6 +17,8 @@ type Blocks struct {
 
 const censusWords = 64 // of 64 blocks each: 64 MiB of disk
 
+func newBlocks() *Blocks { return &Blocks{words: make(map[int64]*[censusWords]uint64)} }
+
 func (b *Blocks) at(a blkfmt.Addr) (w *uint64, bit uint64) {
 	n := int64(a) >> blkfmt.BlkShift
 	page := b.words[n/(64*censusWords)]
@@ -36,6 +38,13 @@ func (b *Blocks) add(a blkfmt.Addr) bool {
 	*w |= bit
 	b.n++
 	return true
+}
+
+// has reports whether a is there.
+func (b *Blocks) has(a blkfmt.Addr) bool {
+	n := int64(a) >> blkfmt.BlkShift
+	page := b.words[n/(64*censusWords)]
+	return page != nil && page[n/64%censusWords]&(1<<(n%64)) != 0
 }
 
 // Len returns the number of addresses.
@@ -60,7 +69,7 @@ func (b *Blocks) All() iter.Seq2[blkfmt.Addr, error] {
 // data, the deadlists and what stands on them. Log blocks are not the forest's. It reads all tree
 // nodes and no data. The caller is inside an epoch, and nothing has changed since Load.
 func (f *Forest) Census(g *epoch.Guard) (*Blocks, error) {
-	live := &Blocks{words: make(map[int64]*[censusWords]uint64)}
+	live := newBlocks()
 	visit := betree.Visit{
 		// What hangs below a block that was met before was met then.
 		Skip: func(bp blkfmt.Bptr, _ int) bool { return !live.add(bp.Addr) },

@@ -22,6 +22,11 @@ type deadlist struct {
 	fresh     []blkfmt.Addr
 	disk      kvfmt.Dlist
 	onDisk    bool // the snapshot tree has a record of it
+
+	// Of a list that Reclaim takes apart: the blocks of its chain from the head on, once it was followed
+	// to its end, and whether it cannot be.
+	order []blkfmt.Addr
+	stuck bool
 }
 
 func newDeadlist(gen, bgen blkfmt.Gen) *deadlist {
@@ -183,29 +188,6 @@ func (d *deadlist) each(g *epoch.Guard, st *blkstore.Store, block func(blkfmt.Bp
 	return nil
 }
 
-// dispose frees the blocks of d's chain, and those that stand on it if ours, unless nil, says so.
-func (r *removal) dispose(d *deadlist, ours func(blkfmt.Bptr) bool) error {
-	var entry func(blkfmt.Addr) error
-	if ours != nil {
-		entry = func(a blkfmt.Addr) error {
-			if bp := (blkfmt.Bptr{Addr: a, Hash: blkfmt.NoHash, Gen: d.bgen}); ours(bp) {
-				r.free = append(r.free, bp)
-			}
-			return nil
-		}
-	}
-	if err := d.each(r.g, r.f.st, r.freeOwn, entry); err != nil {
-		return fmt.Errorf("free deadlist %d of snapshot %d: %w", d.bgen, d.gen, err)
-	}
-	r.then = append(r.then, func() { r.f.clear(d) })
-	return nil
-}
-
-func (r *removal) freeOwn(bp blkfmt.Bptr) error {
-	r.own = append(r.own, bp)
-	return nil
-}
-
 // clear makes d an empty list, whose record the next Seal removes.
 func (f *Forest) clear(d *deadlist) {
 	d.fresh = nil
@@ -218,38 +200,6 @@ func (f *Forest) list(k listKey) *deadlist {
 	if s := f.snaps[k.gen]; s != nil {
 		return s.lists[k.bgen]
 	}
-	return nil
-}
-
-// move appends src to dst and empties src. Blocks on the device are never changed: the addresses
-// of the shorter list are copied, unless the other is empty and can take the chain as it is.
-func (r *removal) move(dst, src *deadlist) error {
-	disk := dst.disk
-	var addrs []blkfmt.Addr
-	switch {
-	case disk.Hd.Addr == blkfmt.NoAddr:
-		disk = src.disk
-	case src.disk.Hd.Addr != blkfmt.NoAddr:
-		short, err := r.f.shorter(r.g, dst, src)
-		if err == nil {
-			if short == dst {
-				disk = src.disk
-			}
-			err = (&deadlist{disk: short.disk}).each(r.g, r.f.st, r.freeOwn,
-				func(a blkfmt.Addr) error { addrs = append(addrs, a); return nil })
-		}
-		if err != nil {
-			return fmt.Errorf("merge deadlist %d of snapshot %d: %w", src.bgen, src.gen, err)
-		}
-	}
-	r.then = append(r.then, func() {
-		if !src.empty() {
-			dst.disk = disk
-			dst.fresh = append(append(dst.fresh, addrs...), src.fresh...)
-			r.f.markList(dst)
-		}
-		r.f.clear(src)
-	})
 	return nil
 }
 
@@ -274,6 +224,48 @@ func (f *Forest) shorter(g *epoch.Guard, a, b *deadlist) (*deadlist, error) {
 		}
 	}
 	return nil, circle(pa.Addr)
+}
+
+// follow reads chains whose heads were found in this epoch and under the mutation lock, without the lock.
+// The snapshots they belong to must be pinned: then only the head of a chain may be replaced meanwhile, so
+// the heads are read first, and pause, which may leave the epoch, is called only after that. fn is told
+// which addresses are in the next block of chain i, and whether that is its last; it returns whether to go
+// on with the chain.
+func (f *Forest) follow(g *epoch.Guard, heads []blkfmt.Bptr, pause func() error, fn func(i int, list []blkfmt.Addr, last bool) bool) error {
+	type chain struct {
+		i    int
+		next blkfmt.Bptr
+	}
+	var live []chain
+	for i, bp := range heads {
+		if bp.Addr != blkfmt.NoAddr {
+			live = append(live, chain{i, bp})
+		}
+	}
+	longest := f.st.DeviceSize() / blkfmt.BlkSize
+	for round := int64(0); len(live) > 0; round++ {
+		on := live[:0]
+		for _, c := range live {
+			if round > 0 {
+				if err := pause(); err != nil {
+					return err
+				}
+			}
+			list, next, err := readDead(g, f.st, c.next)
+			switch {
+			case err != nil:
+				return err
+			case round == longest:
+				return circle(c.next.Addr)
+			}
+			last := next.Addr == blkfmt.NoAddr
+			if fn(c.i, list, last) && !last {
+				on = append(on, chain{c.i, next})
+			}
+		}
+		live = on
+	}
+	return nil
 }
 
 func circle(at blkfmt.Addr) error {

@@ -171,9 +171,7 @@ func TestDeadlistThatRunsInACircle(t *testing.T) {
 		s.lists[1] = &deadlist{gen: s.rec.Gen, bgen: 1, disk: ring(at[3*i : 3*i+3])}
 	}
 	before := len(w.f.snaps)
-	w.g.Enter()
-	err := w.f.Delete(w.g, "B")
-	w.g.Leave()
+	err := w.unlabel("B")
 	if err == nil || !strings.Contains(err.Error(), "circle") {
 		t.Errorf("merging two rings: %v", err)
 	}
@@ -204,7 +202,7 @@ func TestDeadlistLedAstray(t *testing.T) {
 		d := &deadlist{gen: 4, bgen: 1, disk: kvfmt.Dlist{Hd: blkfmt.Bptr{Addr: head}, Tl: blkfmt.Bptr{Addr: mine}}}
 		w.g.Enter()
 		err := d.each(w.g, w.st, nil, nil)
-		r := removal{f: w.f, g: w.g}
+		r := merge{f: w.f, g: w.g}
 		disposed := r.dispose(d, func(blkfmt.Bptr) bool { return true })
 		w.g.Leave()
 		var ce *blkfmt.CorruptError

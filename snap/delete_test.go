@@ -20,6 +20,7 @@ import (
 //	main>>F      fork F of main
 //	main<A:K     roll main back to A, keeping its state as K
 //	-A           delete the label A
+//	piece        do a piece of what deletions left to do, if they leave it to that
 //	commit, crash, reopen
 func (w *world) do(script string) error {
 	for _, s := range strings.Fields(script) {
@@ -48,6 +49,9 @@ func (w *world) doOne(s string) error {
 			return err
 		}
 		return w.crash()
+	case s == "piece":
+		_, err := w.piece(nil)
+		return err
 	case s[0] == '-':
 		return w.unlabel(s[1:])
 	}

@@ -47,6 +47,7 @@ type Forest struct {
 	nodes   betree.Store // st, as trees see it
 	tree    *betree.Tree // the snapshot tree
 	nextQid atomic.Uint64
+	first   *snapshot // empty's, which never changes but for its children; nil on a disk without
 
 	mu      sync.Mutex
 	nextGen blkfmt.Gen
@@ -55,7 +56,10 @@ type Forest struct {
 	open    map[string]*Tree
 	changed bool // something is to be written at the next Seal
 
-	dirt dirt // what that is; guarded by the mutation lock
+	// guarded by the mutation lock
+	dirt      dirt                     // what that is
+	condemned map[blkfmt.Gen]*snapshot // those that nobody needs, which wait for Reclaim
+	piece     pieceSize
 }
 
 // A snapshot mirrors a Ksnap record. The mirror is the truth; Seal brings it to the snapshot tree.
@@ -69,7 +73,18 @@ type snapshot struct {
 	children map[blkfmt.Gen]*snapshot // nil if there is none
 	lists    map[blkfmt.Gen]*deadlist // by birth; nil until they are needed
 	onDisk   bool                     // the snapshot tree has a record of it
+
+	// Guarded by the mutation lock. doubtful says that its lists were found on the disk, and may be the
+	// reference's, which leaves out what a fork drops. pins counts those who look at its tree and lists
+	// without the lock: who wants to write to it moves on to another, and Reclaim leaves it and its
+	// neighbours alone. stuck says that it should go, and cannot be read.
+	doubtful bool
+	pins     int
+	stuck    bool
 }
+
+// shared reports whether the tree of s must stay as it is even if a mutable label names s.
+func (s *snapshot) shared() bool { return s.rec.Nlbl > 1 || s.rec.Nref > 0 || s.pins > 0 }
 
 // adopt makes c one of s's children.
 func (s *snapshot) adopt(c *snapshot) {
@@ -101,6 +116,9 @@ func newForest(st *blkstore.Store, nextQid uint64, nextGen blkfmt.Gen) *Forest {
 		labels:  make(map[string]*label),
 		open:    make(map[string]*Tree),
 		dirt:    newDirt(),
+
+		condemned: make(map[blkfmt.Gen]*snapshot),
+		piece:     usualPiece,
 	}
 	f.nextQid.Store(nextQid)
 	return f
@@ -155,9 +173,17 @@ func Load(g *epoch.Guard, st *blkstore.Store) (*Forest, error) {
 		}
 		f.nextGen = max(f.nextGen, gen+1)
 	}
+	f.first = f.snaps[0]
 	for gen, s := range f.snaps {
 		if counts[gen] != [2]int32{s.rec.Nlbl, s.rec.Nref} {
 			f.mark(s) // put right when there is something to commit
+		}
+		f.judge(s)
+		s.doubtful = s.rec.Pred != 0
+	}
+	if e := f.first; e != nil {
+		if _, err := f.listsOf(g, e); err != nil { // what Reclaim has not come to yet
+			return nil, err
 		}
 	}
 	return f, nil
@@ -202,6 +228,7 @@ func Format(g *epoch.Guard, st *blkstore.Store, users []byte) (*Forest, error) {
 		recs = append(recs, kvfmt.Msg{Op: kvfmt.Insert, Key: kvfmt.AppendSnapKey(nil, gen), Val: f.snaps[gen].rec.Append(nil)})
 	}
 	slices.SortFunc(labels, func(a, b kvfmt.Msg) int { return bytes.Compare(a.Key, b.Key) })
+	f.first = f.snaps[0]
 	root, err := plant(g, st, append(labels, recs...))
 	if err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ var (
 	seedFlag   = flag.Uint64("seed", 0, "seed of the random histories; 0 takes one from the clock")
 	stepsFlag  = flag.Int("steps", 10000, "steps of the random histories, all together")
 	scriptFlag = flag.String("script", "", "play this history, as a failure printed it")
+	biteFlag   = flag.Int("bite", 0, "with -script, how much a piece of Reclaim does; 0 is the usual")
 	shrinkFlag = flag.Duration("shrink", 20*time.Second, "time for making a failing history shorter")
 )
 
@@ -50,6 +51,10 @@ var ops = func() string {
 		{'q', 1},  // commit, stop and open again
 		{'h', 4},  // hold a label open, or stop to
 		{'e', 1},  // what must be refused
+		{'p', 8},  // a piece of what deletions left to do
+		{'P', 4},  // one, while others change things
+		{'S', 1},  // a survey, and then the deletions themselves
+		{'s', 2},  // a survey of what deletions would give back, while others change things
 	} {
 		s.WriteString(strings.Repeat(string(x.op), x.n))
 	}
@@ -96,8 +101,8 @@ type player struct {
 
 func (p *player) say(format string, arg ...any) { p.told = append(p.told, fmt.Sprintf(format, arg...)) }
 
-// play plays the steps on a new disk. The error says at which step something was wrong.
-func play(list []step, wide bool) (p *player, err error) {
+// play plays the steps on a new disk, with pieces of Reclaim of the size bite, if it is not zero. The error says at which step something was wrong.
+func play(list []step, wide bool, bite pieceSize) (p *player, err error) {
 	p = &player{wide: wide}
 	i := -1
 	defer func() {
@@ -113,6 +118,10 @@ func play(list []step, wide bool) (p *player, err error) {
 	}()
 	if p.w, err = newWorld(blkdev.NewMem(diskSize)); err != nil {
 		return p, err
+	}
+	p.w.lazy = true
+	if bite != (pieceSize{}) {
+		p.w.bite, p.w.f.piece = bite, bite
 	}
 	if wide {
 		// Names so long that a few hundred fill several leaves.
@@ -230,20 +239,13 @@ func (p *player) step(s step) error {
 		p.say("delete %s", name)
 		return w.unlabel(name)
 	case 'c', 'o':
+		if w.busy {
+			return nil
+		}
 		p.say("commit (%c)", s.op)
 		var meanwhile func() error
 		if s.op == 'o' {
-			meanwhile = func() error {
-				r := rand.New(rand.NewPCG(uint64(s.a), uint64(s.b)))
-				for _, x := range randomSteps(r, 4) {
-					if strings.IndexByte("wrlfbdh", x.op) >= 0 {
-						if err := p.step(x); err != nil {
-							return err
-						}
-					}
-				}
-				return nil
-			}
+			meanwhile = func() error { return p.meanwhile(s, "wrlfbdhps") }
 		}
 		if err := w.commit(meanwhile); err != nil {
 			return err
@@ -275,8 +277,78 @@ func (p *player) step(s step) error {
 		return w.hold(name)
 	case 'e':
 		return p.refusals(s)
+	case 'p', 'P':
+		p.say("reclaim (%c)", s.op)
+		var x *interruption
+		if s.op == 'P' {
+			x = &interruption{int(s.a) % 5, func() error { return p.meanwhile(s, "wrlfbdhcs") }}
+		}
+		_, err := w.piece(x)
+		return err
+	case 's', 'S':
+		var names []string
+		for _, n := range []uint16{s.a, s.b, s.a ^ s.b} {
+			name := p.pick(n, func(n string, _ labelled) bool { return n != Empty && n != Adm && !slices.Contains(names, n) })
+			if name != "" {
+				names = append(names, name)
+			}
+		}
+		p.say("survey of %q (%c)", names, s.op)
+		if s.op == 'S' {
+			return p.survey(names)
+		}
+		_, err := w.space(&interruption{int(s.a) % 5, func() error { return p.meanwhile(s, "wrlfbdhcp") }}, names...)
+		return err
 	}
 	return fmt.Errorf("no such step: %c", s.op)
+}
+
+// survey compares what a survey of labels has found with what deleting them gives back.
+func (p *player) survey(names []string) error {
+	w := p.w
+	names = slices.DeleteFunc(names, func(n string) bool { return n == Main || w.open[n] != nil })
+	if w.part != nil || w.busy {
+		return nil
+	}
+	if err := w.reclaim(); err != nil {
+		return err
+	}
+	if err := w.commit(nil); err != nil {
+		return err
+	}
+	before := w.held()
+	n, err := w.space(nil, names...)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := w.unlabel(name); err != nil {
+			return err
+		}
+	}
+	if err := w.reclaim(); err != nil {
+		return err
+	}
+	if err := w.commit(nil); err != nil {
+		return err
+	}
+	if got := before - w.held(); got != n {
+		return fmt.Errorf("deleting %q has freed %d blocks; the survey found %d", names, got, n)
+	}
+	return nil
+}
+
+// meanwhile does some steps of these kinds, chosen by s.
+func (p *player) meanwhile(s step, kinds string) error {
+	r := rand.New(rand.NewPCG(uint64(s.a), uint64(s.b)))
+	for _, x := range randomSteps(r, 4) {
+		if strings.IndexByte(kinds, x.op) >= 0 {
+			if err := p.step(x); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // refusals makes commands that must be refused; the state of the disk does not change by them.
@@ -295,10 +367,10 @@ func (p *player) refusals(s step) error {
 		"rollback, reserved name": w.f.Rollback(Main, Empty, Adm),
 	}
 	for _, name := range []string{"nosuch", Empty, Adm, Dump} {
-		list["delete "+name] = w.f.Delete(w.g, name)
+		list["delete "+name] = w.f.Delete(name)
 	}
 	for name := range w.open {
-		list["delete "+name+", which is open"] = w.f.Delete(w.g, name)
+		list["delete "+name+", which is open"] = w.f.Delete(name)
 	}
 	for what, err := range list {
 		if !refused(err) {
@@ -338,15 +410,18 @@ func (p *player) end() error {
 			return fmt.Errorf("at the end, settle %s: %w", name, err)
 		}
 	}
+	if err := w.reclaim(); err != nil {
+		return fmt.Errorf("at the end: %w", err)
+	}
 	if err := w.commit(nil); err != nil {
 		return fmt.Errorf("at the end: %w", err)
 	}
 	if err := w.verifyAll(); err != nil {
 		return err
 	}
-	// Snapshot tree, empty's root, main's and adm's roots and the users file.
-	if n := w.used(); n > 5 {
-		return fmt.Errorf("with everything deleted %d blocks are in use: %+v", n, w.report.Counts)
+	// Empty's root, main's and adm's roots and the users file. The snapshot tree may have grown a level.
+	if c := w.report.Counts; w.held() > 4 || c.SnapNodes > 3 || c.Deadlist > 0 {
+		return fmt.Errorf("with everything deleted there are blocks in use: %+v", c)
 	}
 	if n := len(w.f.snaps); n != 3 {
 		return fmt.Errorf("with everything deleted there are %d snapshots", n)
@@ -355,12 +430,12 @@ func (p *player) end() error {
 }
 
 // shorten takes steps away as long as the history still fails.
-func shorten(list []step, wide bool, until time.Time) []step {
+func shorten(list []step, wide bool, bite pieceSize, until time.Time) []step {
 	for size := len(list) / 2; size > 0 && time.Now().Before(until); {
 		gone := false
 		for at := 0; at+size <= len(list) && time.Now().Before(until); {
 			less := slices.Delete(slices.Clone(list), at, at+size)
-			if _, err := play(less, wide); err != nil {
+			if _, err := play(less, wide, bite); err != nil {
 				list, gone = less, true
 			} else {
 				at += size
@@ -381,7 +456,7 @@ func TestHistories(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := play(list, strings.HasPrefix(*scriptFlag, "wide "))
+		p, err := play(list, strings.HasPrefix(*scriptFlag, "wide "), pieceSize{*biteFlag, *biteFlag, *biteFlag})
 		if err != nil {
 			t.Fatalf("%v\n%s", err, strings.Join(p.told, "\n"))
 		}
@@ -403,14 +478,16 @@ func TestHistories(t *testing.T) {
 	for i := 0; i*each < total; i++ {
 		r := rand.New(rand.NewPCG(s, uint64(i)))
 		list, wide := randomSteps(r, min(each, total-i*each)), i%4 == 3
-		if _, err := play(list, wide); err != nil {
-			short := shorten(list, wide, time.Now().Add(*shrinkFlag))
-			p, err2 := play(short, wide)
+		n := []int{0, 1, 2, 5}[i/4%4]
+		bite := pieceSize{n, n, n}
+		if _, err := play(list, wide, bite); err != nil {
+			short := shorten(list, wide, bite, time.Now().Add(*shrinkFlag))
+			p, err2 := play(short, wide, bite)
 			script := formatScript(short)
 			if wide {
 				script = "wide " + script
 			}
-			t.Fatalf("history %d: %v\n\nas short as it gets: %v\n%s\n\n-script '%s'", i, err, err2, strings.Join(p.told, "\n"), script)
+			t.Fatalf("history %d: %v\n\nas short as it gets: %v\n%s\n\n-bite %d -script '%s'", i, err, err2, strings.Join(p.told, "\n"), n, script)
 		}
 	}
 }

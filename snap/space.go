@@ -1,98 +1,192 @@
 package snap
 
 import (
+	"context"
 	"fmt"
 
-	"gefs9p/betree"
 	"gefs9p/blkfmt"
 	"gefs9p/epoch"
+	"gefs9p/kvfmt"
 )
 
-// Space returns the number of blocks that would be free if all the labels were deleted. Nothing is
-// changed. What stands on deadlists is counted; a snapshot from which none was derived is walked as
-// far as it shares nothing. Errors: as Delete, but a label may be open. The caller has the mutation
-// lock and is inside an epoch.
-func (f *Forest) Space(g *epoch.Guard, names []string) (int64, error) {
-	p := plan{f: f, g: g, nodes: make(map[blkfmt.Gen]*planned)}
+// A Survey finds out how much space a deletion of labels would give back. What there would be to free is
+// decided under the mutation lock, and counted without it: what stands on deadlists, and what the trees of
+// snapshots from which none is derived share with nobody. The snapshots that it concerns are pinned until
+// Done.
+type Survey struct {
+	f      *Forest
+	pinned []*snapshot
+	trees  []claim
+	lists  []claimed
+	heads  []blkfmt.Bptr // of the lists
+	found  int64
+}
+
+// A claim is what s has and other has not, of what is younger than pred; all of that, if there is no other.
+type claim struct {
+	s, other kvfmt.Tree
+	alone    bool
+	pred     blkfmt.Gen
+}
+
+// A claimed is a deadlist, of which counts what is younger than pred.
+type claimed struct {
+	birth, pred blkfmt.Gen
+}
+
+// count returns how many of the addresses count.
+func (f *Forest) count(l claimed, list []blkfmt.Addr) (n int64) {
+	if l.birth > l.pred {
+		return int64(len(list))
+	}
+	for _, a := range list {
+		if f.younger(blkfmt.Bptr{Addr: a, Gen: l.birth}, l.pred) {
+			n++
+		}
+	}
+	return n
+}
+
+// Survey begins a survey of what would be free if all the labels were deleted; what waits for Reclaim
+// anyway does not count. Nothing is changed. Errors: as Delete, but a label may be open. The caller has
+// the mutation lock and is inside an epoch; it calls Count in the same epoch, without the lock, and then
+// Done.
+func (f *Forest) Survey(g *epoch.Guard, names []string) (*Survey, error) {
+	v := &Survey{f: f}
+	if err := v.plan(g, names); err != nil {
+		v.Done()
+		return nil, err
+	}
+	return v, nil
+}
+
+func (v *Survey) plan(g *epoch.Guard, names []string) error {
+	f := v.f
+	p := plan{f: f, g: g, nodes: make(map[blkfmt.Gen]*planned), count: new(Survey)}
+	for _, gen := range sortedGens(f.condemned) {
+		n, err := p.node(f.condemned[gen])
+		if err == nil {
+			err = p.prune(n)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	p.count = v
 	for _, name := range names {
 		f.mu.Lock()
 		l := f.labels[name]
-		if t := f.open[name]; t != nil {
-			t.settle()
-		}
 		f.mu.Unlock()
 		if l == nil {
-			return 0, fmt.Errorf("snap: open '%s': %w", name, ErrNoLabel)
+			return fmt.Errorf("snap: open '%s': %w", name, ErrNoLabel)
 		}
 		n, err := p.node(f.snaps[l.val.Gen])
 		if err != nil {
-			return 0, err
+			return err
 		}
 		n.nlbl--
 		if err := p.prune(n); err != nil {
+			return err
+		}
+	}
+	for _, n := range p.nodes {
+		n.s.pins++
+		v.pinned = append(v.pinned, n.s)
+	}
+	return nil
+}
+
+// Count returns the number of blocks. The caller is inside the epoch in which the survey was begun; Count
+// may leave it and enter another. Errors: ctx's, what cannot be read.
+func (v *Survey) Count(ctx context.Context, g *epoch.Guard) (int64, error) {
+	return v.count(g, breather(ctx, g))
+}
+
+func (v *Survey) count(g *epoch.Guard, pause func() error) (int64, error) {
+	n := v.found
+	err := v.f.follow(g, v.heads, pause, func(i int, list []blkfmt.Addr, _ bool) bool {
+		n += v.f.count(v.lists[i], list)
+		return true
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, c := range v.trees {
+		if c.alone {
+			err = v.f.own(g, c.s, c.pred, pause, func(blkfmt.Bptr) { n++ })
+		} else {
+			var list []blkfmt.Addr
+			list, err = v.f.only(g, c.s, c.other, c.pred, pause)
+			n += int64(len(list))
+		}
+		if err != nil {
 			return 0, err
 		}
 	}
-	return p.freed, nil
+	return n, nil
 }
 
-// A plan goes through a deletion on paper.
+// Done ends the survey. The caller has the mutation lock.
+func (v *Survey) Done() {
+	for _, s := range v.pinned {
+		s.pins--
+	}
+	v.pinned = nil
+}
+
+// A plan goes through deletions on paper.
 type plan struct {
 	f     *Forest
 	g     *epoch.Guard
 	nodes map[blkfmt.Gen]*planned
-	freed int64
+	count *Survey // where it notes what is free
 }
 
-// A planned is a snapshot as it would be: pred, children and deadlists, of which only the lengths
-// count.
+// A planned is a snapshot as it would be: pred, children and deadlists.
 type planned struct {
 	s        *snapshot
 	nlbl     int32
 	pred     blkfmt.Gen
 	children map[blkfmt.Gen]bool
-	lists    map[blkfmt.Gen]int64 // entries by birth
-	blocks   int64                // of the lists themselves
+	lists    map[blkfmt.Gen][]*deadlist // by birth
+	doubtful bool
+	gone     bool
 }
 
 func (p *plan) node(s *snapshot) (*planned, error) {
 	if n := p.nodes[s.rec.Gen]; n != nil {
 		return n, nil
 	}
-	n := &planned{s: s, nlbl: s.rec.Nlbl, pred: s.rec.Pred, children: make(map[blkfmt.Gen]bool), lists: make(map[blkfmt.Gen]int64)}
-	for gen := range s.children {
-		n.children[gen] = true
-	}
 	lists, err := p.f.listsOf(p.g, s)
 	if err != nil {
 		return nil, err
 	}
+	n := &planned{
+		s: s, nlbl: s.rec.Nlbl, pred: s.rec.Pred, doubtful: s.doubtful,
+		children: make(map[blkfmt.Gen]bool), lists: make(map[blkfmt.Gen][]*deadlist),
+	}
+	for c := range s.children {
+		n.children[c] = true
+	}
 	for bgen, d := range lists {
-		err := d.each(p.g, p.f.st,
-			func(blkfmt.Bptr) error { n.blocks++; return nil },
-			func(blkfmt.Addr) error { n.lists[bgen]++; return nil })
-		if err != nil {
-			return nil, err
-		}
+		n.lists[bgen] = []*deadlist{d}
 	}
 	p.nodes[s.rec.Gen] = n
+	p.f.settle(s)
 	return n, nil
 }
 
-// prune is Forest.prune on paper.
+// prune notes what becomes of a snapshot that has a label less, as judge and Reclaim would do it.
 func (p *plan) prune(n *planned) error {
-	for n.s.rec.Gen != 0 && n.nlbl == 0 && len(n.children) <= 1 {
+	for n.s.rec.Gen != 0 && n.nlbl == 0 && len(n.children) <= 1 && !n.gone && p.f.snaps[n.pred] != nil {
+		n.gone = true
 		pred, err := p.node(p.f.snaps[n.pred])
 		if err != nil {
 			return err
 		}
+		delete(pred.children, n.s.rec.Gen)
 		if len(n.children) == 0 {
-			p.freed += n.blocks
-			err := p.f.ownBlocks(p.g, n.s, n.pred, func(blkfmt.Bptr) { p.freed++ })
-			if err != nil {
-				return err
-			}
-			delete(pred.children, n.s.rec.Gen)
+			p.count.trees = append(p.count.trees, claim{s: n.s.rec, alone: true, pred: n.pred})
 			n = pred
 			continue
 		}
@@ -101,52 +195,38 @@ func (p *plan) prune(n *planned) error {
 			if err != nil {
 				return err
 			}
-			fork := heir.s.rec.Base == n.s.rec.Gen
-			if fork {
-				list, err := p.f.missing(p.g, heir.s, n.s)
-				if err != nil {
-					return err
-				}
-				p.freed += int64(len(list))
-			}
-			for bgen, count := range heir.lists {
-				if bgen > n.pred {
-					if !fork {
-						p.freed += count
-					}
-					delete(heir.lists, bgen)
-				}
-			}
-			for bgen, count := range n.lists {
-				if bgen > n.pred {
-					p.freed += count
-				} else {
-					heir.lists[bgen] += count
-				}
-			}
-			heir.pred = n.pred
+			p.inherit(heir, n)
 			pred.children[gen] = true
 		}
-		delete(pred.children, n.s.rec.Gen)
 		return nil
 	}
 	return nil
 }
 
-// ownBlocks calls fn for every block of s that is younger than pred.
-func (f *Forest) ownBlocks(g *epoch.Guard, s *snapshot, pred blkfmt.Gen, fn func(blkfmt.Bptr)) error {
-	owns := func(bp blkfmt.Bptr) bool { return f.younger(bp, pred) }
-	note := func(bp blkfmt.Bptr) {
-		if owns(bp) {
-			fn(bp)
+// inherit is merge.inherit on paper.
+func (p *plan) inherit(c, s *planned) {
+	if c.doubtful {
+		p.count.trees = append(p.count.trees, claim{s: s.s.rec, other: c.s.rec, pred: s.pred})
+	}
+	for bgen, lists := range c.lists {
+		if bgen <= s.pred && s.pred != 0 {
+			continue
+		}
+		for _, d := range lists {
+			if !c.doubtful {
+				l := claimed{bgen, s.pred}
+				p.count.found += p.f.count(l, d.fresh)
+				p.count.lists = append(p.count.lists, l)
+				p.count.heads = append(p.count.heads, d.disk.Hd)
+			}
+		}
+		delete(c.lists, bgen)
+	}
+	for bgen, lists := range s.lists {
+		if bgen <= s.pred && s.pred != 0 {
+			c.lists[bgen] = append(c.lists[bgen], lists...)
 		}
 	}
-	t := betree.Open(f.nodes, ownFreer{f.st}, s.rec.Root, int(s.rec.Ht))
-	defer t.Close()
-	return t.Walk(g, betree.Visit{
-		// A node that is pred's has nothing younger below it.
-		Skip: func(bp blkfmt.Bptr, _ int) bool { return !owns(bp) },
-		Node: func(bp blkfmt.Bptr, _ int) error { note(bp); return nil },
-		Data: func(_ []byte, bp blkfmt.Bptr) error { note(bp); return nil },
-	})
+	c.pred = s.pred
+	c.doubtful = s.pred != 0 && (c.doubtful || s.doubtful)
 }

@@ -87,7 +87,7 @@ func (t *Tree) settle() {
 // the mutation lock.
 func (t *Tree) Prepare() blkfmt.Gen {
 	o := t.snap
-	if o.rec.Nlbl <= 1 && o.rec.Nref == 0 {
+	if !o.shared() {
 		return o.rec.Gen
 	}
 	f := t.forest
@@ -106,6 +106,7 @@ func (f *Forest) advance(name string) *snapshot {
 	o := f.snaps[l.val.Gen]
 	n := f.child(o, o.rec.Base)
 	o.rec.Nlbl--
+	f.judge(o)
 	f.markLabel(name)
 	l.val.Gen = n.rec.Gen
 	if t != nil {
@@ -161,7 +162,7 @@ func (t *Tree) UpsertPublish(g *epoch.Guard, msgs []kvfmt.Msg, publish func(swap
 // nothing if somebody else has the snapshot too: then it would only take space. The caller has the
 // mutation lock and is inside an epoch.
 func (t *Tree) Settle(g *epoch.Guard) (bool, error) {
-	if !t.mutable || t.snap.rec.Nlbl > 1 || t.snap.rec.Nref > 0 {
+	if !t.mutable || t.snap.shared() {
 		return false, nil
 	}
 	t.guard = g
@@ -200,6 +201,6 @@ func (f *Forest) younger(bp blkfmt.Bptr, pred blkfmt.Gen) bool {
 	if bp.Gen > pred || pred != 0 {
 		return bp.Gen > pred
 	}
-	e := f.snaps[0]
+	e := f.first
 	return e != nil && e.rec.Ht == 1 && e.rec.Root.Addr != bp.Addr
 }

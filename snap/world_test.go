@@ -55,6 +55,11 @@ type world struct {
 	ver  uint32
 	chk  check.Checker
 
+	bite pieceSize // of pieces of Reclaim, if not zero
+	lazy bool      // what deletions leave to do waits for steps of its own
+	part *Reclaim  // the piece that is under way
+	busy bool      // a commit is
+
 	commits int
 	report  *check.Report // of the last commit
 }
@@ -103,11 +108,15 @@ func (w *world) start() error {
 	w.g.Enter()
 	defer w.g.Leave()
 	w.f, err = Load(w.g, w.st)
+	if err == nil && w.bite != (pieceSize{}) {
+		w.f.piece = w.bite
+	}
 	return err
 }
 
 // stop ends everything. What was not committed is lost.
 func (w *world) stop() {
+	w.part = nil
 	w.open = make(map[string]*Tree)
 	w.st.FreeGuard(w.g)
 	w.st.Close()
@@ -253,13 +262,106 @@ func (w *world) rollback(name, old, keep string) error {
 }
 
 func (w *world) unlabel(name string) error {
-	w.g.Enter()
-	defer w.g.Leave()
-	if err := w.f.Delete(w.g, name); err != nil {
+	if err := w.f.Delete(name); err != nil {
 		return err
 	}
 	delete(w.now, name)
-	return nil
+	if w.lazy {
+		return nil
+	}
+	return w.reclaim()
+}
+
+// reclaim does all that deletions have left to do.
+func (w *world) reclaim() error {
+	for {
+		if did, err := w.piece(nil); err != nil || !did {
+			return err
+		}
+	}
+}
+
+// An interruption is what happens while something reads without the mutation lock: at its n-th pause run
+// is called, outside the epoch, if it comes to that, and else at its end.
+type interruption struct {
+	n   int
+	run func() error
+}
+
+// during calls read, interrupted.
+func (w *world) during(x *interruption, read func(g *epoch.Guard, pause func() error) error) error {
+	g := w.st.Guard()
+	g.Enter()
+	n := 0
+	err := read(g, func() error {
+		n++
+		if x == nil || x.run == nil || n < x.n {
+			return nil
+		}
+		g.Leave()
+		err := x.run()
+		x.run = nil
+		g.Enter()
+		return err
+	})
+	g.Leave()
+	w.st.FreeGuard(g)
+	if err == nil && x != nil && x.run != nil {
+		err = x.run()
+	}
+	return err
+}
+
+// piece does a piece of that, if there is any.
+func (w *world) piece(x *interruption) (bool, error) {
+	if w.part != nil {
+		return false, nil
+	}
+	err := w.during(x, func(g *epoch.Guard, pause func() error) error {
+		if w.part = w.f.Reclaim(g); w.part == nil {
+			return nil
+		}
+		return w.part.read(g, pause)
+	})
+	r := w.part
+	w.part = nil
+	if err != nil {
+		if r != nil {
+			r.GiveUp(err)
+		}
+		return r != nil, err
+	}
+	if r == nil {
+		return false, nil
+	}
+	w.g.Enter()
+	defer w.g.Leave()
+	return true, r.Apply(w.g)
+}
+
+// space is what a survey of the labels finds.
+func (w *world) space(x *interruption, names ...string) (n int64, err error) {
+	var v *Survey
+	err = w.during(x, func(g *epoch.Guard, pause func() error) error {
+		if v, err = w.f.Survey(g, names); err != nil {
+			return err
+		}
+		if x != nil { // what would be found if nothing came in between
+			if n, err = v.count(g, func() error { return nil }); err != nil {
+				return err
+			}
+		}
+		m, err := v.count(g, pause)
+		if err == nil && x != nil && n != m {
+			err = fmt.Errorf("a survey of %q finds %d blocks, and %d while others work", names, n, m)
+		}
+		n = m
+		return err
+	})
+	if v != nil {
+		v.Done()
+	}
+	return n, err
 }
 
 // commit brings everything to the device and checks it there. meanwhile, if not nil, runs while the
@@ -278,7 +380,10 @@ func (w *world) commit(meanwhile func() error) error {
 	}
 	w.safe = maps.Clone(w.now)
 	if meanwhile != nil {
-		if err := meanwhile(); err != nil {
+		w.busy = true
+		err := meanwhile()
+		w.busy = false
+		if err != nil {
 			return err
 		}
 	}
@@ -308,6 +413,12 @@ func (w *world) check() error {
 
 // used returns the blocks that hold something but logs, as of the last commit.
 func (w *world) used() int64 { return w.report.Counts.Used - w.report.Counts.Log }
+
+// held returns how many blocks hold files of any snapshot, as of the last commit.
+func (w *world) held() int64 {
+	c := w.report.Counts
+	return c.Pivots + c.Leaves + c.Data + c.Dead
+}
 
 // verify compares the content of the label with the model.
 func (w *world) verify(label string) error {
@@ -392,14 +503,14 @@ func (w *world) verifyForest() error {
 		if gen != s.rec.Gen || s.rec.Nlbl != labels[gen] || int(s.rec.Nref) != len(s.children) {
 			return fmt.Errorf("snapshot %d: %+v, %d labels, %d children", gen, s.rec, labels[gen], len(s.children))
 		}
-		if gen != 0 && s.rec.Nlbl == 0 && s.rec.Nref < 2 {
-			return fmt.Errorf("snapshot %d is there without need", gen)
+		if needless := gen != 0 && s.rec.Nlbl == 0 && s.rec.Nref < 2; needless != (w.f.condemned[gen] == s) {
+			return fmt.Errorf("snapshot %d is there without need: %v; to be reclaimed: %v", gen, needless, !needless)
 		}
 		if gen != 0 && (w.f.snaps[s.rec.Pred] == nil || w.f.snaps[s.rec.Pred].children[gen] != s) {
 			return fmt.Errorf("snapshot %d is no child of its predecessor %d", gen, s.rec.Pred)
 		}
 		for b, d := range s.lists {
-			if b > s.rec.Pred && !d.empty() || d.gen != gen || d.bgen != b {
+			if gen > 0 && b > s.rec.Pred && !d.empty() || d.gen != gen || d.bgen != b {
 				return fmt.Errorf("deadlist (%d, %d) of snapshot %d with predecessor %d", d.gen, d.bgen, gen, s.rec.Pred)
 			}
 		}
