@@ -85,3 +85,17 @@ func (fs *FS) ScrubTakes() func() time.Duration {
 	}
 	return func() time.Duration { mu.Lock(); defer mu.Unlock(); return took }
 }
+
+// Reclaimed waits until all that deletions of snapshots have left to do is done, at the usual pace.
+func (fs *FS) Reclaimed() {
+	for {
+		r := &fs.reclaimer
+		r.mu.Lock()
+		idle, moved := r.idle, r.moved
+		r.mu.Unlock()
+		if idle {
+			return
+		}
+		<-moved
+	}
+}
