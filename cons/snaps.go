@@ -20,7 +20,7 @@ func snapCommands() []Command {
 			Long: "snap -l                    list the labels; with -s the space that deleting each would free\n" +
 				"snap old new               give what old is now the name new; it does not change\n" +
 				"snap -m old new            fork: new begins as old and can be written\n" +
-				"snap -d name...            delete labels, all or none; the space that only they hold is free\n" +
+				"snap -d name...            delete labels, all or none; their space comes back in the background\n" +
 				"snap -n -d name...         only say how much space that would be\n" +
 				"snap rollback label old [keep]\n" +
 				"                           make label what old is, for everybody who has it mounted; what it\n" +

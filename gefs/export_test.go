@@ -99,3 +99,10 @@ func (fs *FS) Reclaimed() {
 		<-moved
 	}
 }
+
+// Reclaiming reports whether deletions of snapshots have left something to do.
+func (fs *FS) Reclaiming() bool {
+	fs.mutMu.Lock()
+	defer fs.mutMu.Unlock()
+	return fs.forest.Reclaiming()
+}

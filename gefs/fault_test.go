@@ -7,13 +7,14 @@ import (
 
 	"gefs9p/blkdev"
 	"gefs9p/blkstore"
+	"gefs9p/check"
 	"gefs9p/gefs"
 	"gefs9p/internal/gefstest"
 )
 
-// TestDeletionThatCannotReadChangesNothing fails each of the reads that the deletion of a label needs.
-// The label stays, and the file system goes on.
-func TestDeletionThatCannotReadChangesNothing(t *testing.T) {
+// TestDeletionThatCannotReadGoesOnAfterARestart fails each of the reads that giving back the space of a
+// deleted label needs. The file system goes on, and whoever opens it next ends the work.
+func TestDeletionThatCannotReadGoesOnAfterARestart(t *testing.T) {
 	mem := gefstest.Ream(t)
 	w := newWorldOn(t, mem, gefs.Options{})
 	s := w.as("glenda", "")
@@ -48,27 +49,29 @@ func TestDeletionThatCannotReadChangesNothing(t *testing.T) {
 }
 
 // deletionFails deletes the label, but for one read that fails, and reports whether that was so.
-func deletionFails(t *testing.T, img *blkdev.Mem, label string, nth int) bool {
+func deletionFails(t *testing.T, img *blkdev.Mem, label string, nth int) (failed bool) {
 	dev := blkdev.NewFault(img)
 	w := &world{t: t, dev: dev, opt: gefs.Options{Cache: blkstore.MinCache}}
 	w.start()
 	s := w.as("glenda", "")
-	labels := len(w.fs.Forest().Labels())
-	c, end := w.fs.Background()
 	dev.Fail(blkdev.Rule{Op: blkdev.OpRead, Nth: nth})
-	err := w.fs.DeleteLabel(c, label)
+	w.deleteLabel(label)
+	w.fs.Reclaimed()
 	dev.Heal()
-	if err != nil {
-		if got := len(w.fs.Forest().Labels()); got != labels {
-			t.Fatalf("%s, read %d: after %v there are %d labels, there were %d", label, nth, err, got, labels)
-		}
-		if err := w.fs.DeleteLabel(c, label); err != nil {
-			t.Fatalf("%s, read %d: once more: %v", label, nth, err)
-		}
-	}
-	end()
+	failed = w.fs.Reclaiming()
 	s.put("new", 0644, "new")
 	w.stop()
-	gefstest.CheckStrict(t, img)
-	return err != nil
+	stale := func() int {
+		r := gefstest.CheckStrict(t, img)
+		return r.ByKind[check.SnapStale] + r.ByKind[check.DeadWaiting]
+	}
+	if left := stale(); (left > 0) != failed {
+		t.Fatalf("%s, read %d: something is left to do: %v; on the disk: %v", label, nth, failed, left > 0)
+	}
+	w.start()
+	w.stop()
+	if stale() > 0 {
+		t.Fatalf("%s, read %d: something is left to do after a restart", label, nth)
+	}
+	return failed
 }

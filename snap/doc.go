@@ -36,11 +36,21 @@
 //	                             lists (s, b): appended to (c, b), as now c lies next to pred.
 //	more:                        s stays, without a name, as the point where they part.
 //
+// Delete only takes the label away. The rest is done piece by piece (Reclaim), each of them a whole
+// state that may be committed. What is to be done can be seen on the disk: snapshots without a label and
+// with at most one heir, and the deadlists of snapshot 0, on which the lists (c, b) above are put, as what
+// stands on them is nobody's (garbage).
+//
+// Lists found on a disk may be the reference's, who keeps none of what a fork drops that is older than
+// itself. So they are not believed to be complete, until the server that found them has made all itself
+// (snapshot.doubtful): where that matters the trees are compared.
+//
 // # Locks
 //
-// None: everything that changes the forest is called under the file system's mutation lock, and
-// inside an epoch. Reading a tree (Lookup, Scan) needs only the epoch. Functions for listings take
-// Forest.mu, a leaf lock around the tables of labels and snapshots.
+// Everything that changes the forest is called under the file system's mutation lock, and inside an
+// epoch. Reading a tree (Lookup, Scan) needs only the epoch. What takes long (Reclaim.Read, Survey.Count)
+// goes on without the lock, about snapshots that are pinned, or that nobody can see any more. Functions
+// for listings take Forest.mu, a leaf lock around the tables of labels and snapshots.
 //
 // Source: snap.c of 9front's gefs.
 package snap
