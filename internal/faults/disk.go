@@ -105,18 +105,22 @@ func (d *Disk) After(ops []Op) (*Disk, error) {
 
 // Sound checks a disk that nobody serves any more: no defects, and no leaks but those that the disk was
 // made with.
-func (d *Disk) Sound(img *blkdev.Mem) error { return d.sound(new(check.Checker), img) }
+func (d *Disk) Sound(img *blkdev.Mem) error {
+	_, err := d.sound(new(check.Checker), img)
+	return err
+}
 
-func (d *Disk) sound(chk *check.Checker, img *blkdev.Mem) error {
+// sound is Sound, and also says whether deletions of snapshots have left something to do.
+func (d *Disk) sound(chk *check.Checker, img *blkdev.Mem) (waits bool, err error) {
 	rep, err := report(chk, img)
 	if err != nil {
-		return err
+		return false, err
 	}
 	leaks := rep.Found[check.Leak] - rep.ByKind[check.Leaked]
 	if !rep.Clean(false) || leaks != 0 || count(rep.Leaked) != d.leaked {
-		return fmt.Errorf("check finds, where %d blocks belonged to nobody before:\n%s", d.leaked, gefstest.Text(rep))
+		return false, fmt.Errorf("check finds, where %d blocks belonged to nobody before:\n%s", d.leaked, gefstest.Text(rep))
 	}
-	return nil
+	return rep.ByKind[check.SnapStale]+rep.ByKind[check.DeadWaiting] > 0, nil
 }
 
 // count returns how many blocks the extents have.

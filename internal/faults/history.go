@@ -165,11 +165,13 @@ func (h *History) Verify(cut blkdev.Cut) (*blkdev.Mem, int, error) {
 	return nil, 0, fmt.Errorf("the state is that after operations %v, but %d to %d are allowed", at[:min(len(at), 20)], first, last)
 }
 
-// look checks the disk, opens it twice, and returns what it finds there.
+// look checks the disk, opens it twice, and returns what it finds there. Opening changes nothing, unless
+// deletions of snapshots have left something to do: that is ended then, and the contents are the same.
 func (h *History) look(img *blkdev.Mem, all bool) (d gefstest.Digest, err error) {
 	chk := h.pool.Get().(*check.Checker)
 	defer h.pool.Put(chk)
-	if err := h.base.sound(chk, img); err != nil {
+	waits, err := h.base.sound(chk, img)
+	if err != nil {
 		return d, err
 	}
 	var root blkfmt.Bptr
@@ -180,16 +182,28 @@ func (h *History) look(img *blkdev.Mem, all bool) (d gefstest.Digest, err error)
 			return d, fmt.Errorf("open: %w", err)
 		}
 		root = fs.Store().Super().Snap
-		if again == 0 {
+		switch {
+		case again == 0:
 			d, err = h.contents(fs, root, all)
-		} else if root != before {
+		case waits:
+			var then gefstest.Digest
+			if then, err = h.contents(fs, root, true); err == nil && then != d {
+				err = errors.New("the second opening finds other contents than the first")
+			}
+		case root != before:
 			err = fmt.Errorf("the second opening finds the state %v, the first found %v", root, before)
 		}
 		if err = errors.Join(err, fs.Close()); err != nil {
 			return d, err
 		}
 	}
-	return d, nil
+	if !waits {
+		return d, nil
+	}
+	if waits, err = h.base.sound(chk, img); err == nil && waits {
+		err = errors.New("deletions that were not ended before are not ended after two openings")
+	}
+	return d, err
 }
 
 // contents reads everything, or if the same state was read before, and all is false, takes its word: the
