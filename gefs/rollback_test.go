@@ -118,7 +118,10 @@ func TestRollback(t *testing.T) {
 	read("d", "three")
 
 	used := func() (n int64) {
-		c.Sleep(func() { must("sync", fs.Sync(t.Context())) })
+		c.Sleep(func() {
+			fs.Reclaimed()
+			must("sync", fs.Sync(t.Context()))
+		})
 		for _, a := range fs.Arenas() {
 			n += (a.Used-a.Waiting)/16384 - int64(a.Log)
 		}
