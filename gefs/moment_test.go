@@ -13,6 +13,7 @@ import (
 	"gefs9p/gefs"
 	"gefs9p/internal/gefstest"
 	"gefs9p/ninep"
+	"gefs9p/snap"
 )
 
 // beside runs the functions beside each other, again and again, for a moment. Each gets a Ctx of its
@@ -230,4 +231,81 @@ func TestWalkFindsAFileWhileItIsRenamed(t *testing.T) {
 	if missed.Load() == 0 {
 		t.Error("nobody ever met a name that was not there")
 	}
+}
+
+// TestRollbackIsOneMoment rolls a tree back while others read, write and remove a file in it, which is
+// longer in one state than in the other. They find it whole, or not at all.
+func TestRollbackIsOneMoment(t *testing.T) {
+	dev := gefstest.Ream(t)
+	fs := gefstest.Open(t, dev, gefs.Options{Cache: blkstore.MinCache})
+	long, short := bytes.Repeat([]byte("long"), 10000), bytes.Repeat([]byte("shrt"), 100)
+	c, leave := fs.Background()
+	root, err := gefstest.Attach(fs, c, gefstest.User, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := createAt(c, root, "file", 0644, ninep.OWRITE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(c, short, 0); err != nil {
+		t.Fatal(err)
+	}
+	f.Clunk(c)
+	if err := fs.Label(c, "main", "base", false); err != nil {
+		t.Fatal(err)
+	}
+	leave()
+
+	may := func(err error) error {
+		for _, e := range []error{ninep.ErrNotFound, ninep.Error(ephase), ninep.Error(eexist)} {
+			if errors.Is(err, e) {
+				return nil
+			}
+		}
+		return err
+	}
+	back := func(c *ninep.Ctx, root ninep.File) error {
+		if err := fs.Rollback(c, "main", "base", "keep", true); err != nil {
+			if errors.Is(err, snap.ErrSame) { // nobody has changed anything yet
+				return nil
+			}
+			return err
+		}
+		return fs.DeleteLabel(c, "keep")
+	}
+	work := func(what int) func(c *ninep.Ctx, root ninep.File) error {
+		return func(c *ninep.Ctx, root ninep.File) error {
+			f, err := openAt(c, root, "file", ninep.ORDWR)
+			if errors.Is(err, ninep.ErrNotFound) {
+				f, err = createAt(c, root, "file", 0644, ninep.ORDWR)
+			}
+			if err != nil {
+				return may(err)
+			}
+			defer f.Clunk(c)
+			switch what {
+			case 0:
+				_, err = f.Write(c, long, 0)
+			case 1:
+				err = f.Remove(c)
+			default:
+				buf := make([]byte, len(long)+1)
+				var n int
+				n, err = f.Read(c, buf, 0)
+				if buf = buf[:n]; n > 0 && buf[0] != 0 && !bytes.Equal(buf, long) && !bytes.Equal(buf, short) {
+					return fmt.Errorf("read %d bytes that begin with %q", n, buf[:4])
+				}
+			}
+			return may(err)
+		}
+	}
+	beside(t, fs, back, work(0), work(0), work(1), work(2), work(2), work(2))
+	c, leave = fs.Background()
+	root.Clunk(c)
+	leave()
+	if err := fs.Close(); err != nil {
+		t.Error(err)
+	}
+	gefstest.CheckStrict(t, dev)
 }

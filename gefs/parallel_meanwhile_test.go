@@ -2,9 +2,11 @@ package gefs_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/knusbaum/go9p/proto"
 
+	"gefs9p/check"
 	"gefs9p/client"
 	"gefs9p/internal/gefstest"
 	"gefs9p/ninep"
@@ -65,8 +68,25 @@ func (r *parRig) labels() {
 		default:
 			r.reconnect(r.clients[rng.IntN(len(r.clients))])
 		}
+		if n%25 == 10 {
+			r.examine()
+		}
 	}
 	r.kept = have
+}
+
+// examine checks the disk while it is in use: what is committed is sound, and nothing is lost.
+func (r *parRig) examine() {
+	err := r.fs.Examine(r.ctx, func(ctx context.Context, dev io.ReaderAt, size int64) error {
+		rep, err := check.Run(ctx, dev, size, check.Options{})
+		if err == nil && !rep.Clean(true) {
+			err = errors.New(gefstest.Text(rep))
+		}
+		return err
+	})
+	if r.ctx.Err() == nil {
+		r.must(err, "check of the disk in use")
+	}
 }
 
 // administer runs a command as the console does.
@@ -521,4 +541,124 @@ func empty(dir *client.Fid) error {
 		}
 	}
 	return nil
+}
+
+// rolls rolls a fork of the tree back, again and again, while others read and write in it. They find
+// files as they were written, in one state or the other.
+func (r *parRig) rolls() {
+	rng := r.rand(6)
+	r.must(r.administer(func(c *ninep.Ctx) error { return r.fs.Label(c, snap.Main, "side", true) }), "fork side")
+	c, root := r.attach(0, gefstest.User, "%side")
+	r.create(root, "roll", ninep.DMDIR|0777)
+	dir := r.walk(root, "roll")
+	for i, size := range stampSizes {
+		f := r.walk(dir)
+		r.must(f.Create(fmt.Sprintf("f%d", i), 0666, ninep.OWRITE), "create")
+		_, err := f.WriteAt(stamp(uint64(100+i), size), 0)
+		r.must(err, "write")
+		r.must(f.Clunk(), "clunk")
+	}
+	r.must(r.administer(func(c *ninep.Ctx) error { return r.fs.Label(c, "side", "side0", false) }), "label side0")
+	back := func(keep string) {
+		err := r.administer(func(c *ninep.Ctx) error { return r.fs.Rollback(c, "side", "side0", keep, true) })
+		if errors.Is(err, snap.ErrSame) { // nothing was changed meanwhile
+			return
+		}
+		r.must(err, "rollback")
+		r.must(r.administer(func(c *ninep.Ctx) error { return r.fs.DeleteLabel(c, keep) }), "delete %s", keep)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for n := 0; r.step("roll"); n++ {
+		for worker := range 3 {
+			rng := r.rand(uint64(3000 + 10*n + worker))
+			wg.Go(func() { r.rolled(dir, rng) })
+		}
+		for i := range 3 {
+			time.Sleep(time.Duration(rng.IntN(5000)) * time.Microsecond)
+			back(fmt.Sprintf("keep%d", i))
+		}
+		wg.Wait()
+		old, err := dir.Walk("f0")
+		if err == nil {
+			r.must(old.Open(ninep.OREAD), "open f0")
+		}
+		back("keep")
+		for i, size := range stampSizes {
+			f := r.walk(dir, fmt.Sprintf("f%d", i))
+			r.must(f.Open(ninep.OREAD), "open f%d", i)
+			if v := r.stampOf(f, size); v != uint64(100+i) {
+				r.fatalf("after a rollback f%d is %x", i, v)
+			}
+			if i == 0 && old != nil && f.Qid().Uid == old.Qid().Uid {
+				if v := r.stampOf(old, size); v != 100 {
+					r.fatalf("after a rollback f0 is %x for a fid that was open before", v)
+				}
+			}
+			f.Clunk()
+		}
+		if old != nil {
+			old.Clunk()
+		}
+	}
+	c.Close()
+	r.unlabel("side")
+	r.unlabel("side0")
+}
+
+// stampOf reads a whole file in one message: it is a stamp, or empty, which is 0.
+func (r *parRig) stampOf(f *client.Fid, size int) uint64 {
+	buf := make([]byte, size+1)
+	n, err := f.ReadAt(buf, 0)
+	if n == 0 {
+		return 0
+	}
+	if err != nil && err != io.EOF {
+		r.must(err, "read")
+	}
+	v, err := unstamp(buf[:n], size)
+	r.must(err, "read")
+	return v
+}
+
+// rolled works in a directory that is rolled back all the time. Files may be gone at any time.
+func (r *parRig) rolled(dir *client.Fid, rng *rand.Rand) {
+	tolerable := func(err error) bool {
+		for _, text := range []string{string(ninep.ErrNotFound), txtGone, txtExists} {
+			if err != nil && strings.Contains(err.Error(), text) {
+				return true
+			}
+		}
+		r.must(err, "beside a rollback")
+		return false
+	}
+	for range 10 {
+		r.steps.Add(1)
+		i := rng.IntN(len(stampSizes))
+		name, size := fmt.Sprintf("f%d", i), stampSizes[i]
+		f, err := dir.Walk(name)
+		if tolerable(err) {
+			if f = r.walk(dir); tolerable(f.Create(name, 0666, ninep.ORDWR)) {
+				f.Clunk()
+				continue
+			}
+		} else if rng.IntN(4) == 0 {
+			tolerable(f.Remove())
+			continue
+		} else if tolerable(f.Open(ninep.ORDWR | uint8(rng.IntN(2)*ninep.OTRUNC))) {
+			f.Clunk()
+			continue
+		}
+		if rng.IntN(2) == 0 {
+			_, err := f.WriteAt(stamp(rng.Uint64(), size), 0)
+			tolerable(err)
+		}
+		r.stampOf(f, size)
+		d, err := f.Stat()
+		r.must(err, "stat")
+		if d.Length != 0 && d.Length != uint64(size) {
+			r.fatalf("%s is %d bytes long", name, d.Length)
+		}
+		r.must(f.Clunk(), "clunk")
+	}
 }

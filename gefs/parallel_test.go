@@ -27,7 +27,7 @@ import (
 var (
 	parallelSeed = flag.Uint64("parallel.seed", 0, "seed of the parallel clients; 0 takes one from the clock")
 	parallelTime = flag.Duration("parallel.time", 0, "how long the parallel clients work; 0 is 10 s, 60 s with the race detector, 2 s with -short")
-	parallelOnly = flag.String("parallel.only", "", "comma-separated kinds of workers to run: alone, shared, label, users, flush, cut, rude")
+	parallelOnly = flag.String("parallel.only", "", "comma-separated kinds of workers to run: alone, shared, label, users, flush, cut, rude, roll")
 )
 
 const (
@@ -176,6 +176,7 @@ func testParallel(t *testing.T, dev blkdev.Device, d time.Duration) {
 		{"flush", func() { r.worker("flush", r.flushes) }},
 		{"cut", func() { r.worker("cut", r.cuts) }},
 		{"rude", func() { r.worker("rude", r.rude) }},
+		{"roll", func() { r.worker("roll", r.rolls) }},
 	}
 	for _, k := range kinds {
 		if *parallelOnly == "" || strings.Contains(","+*parallelOnly+",", ","+k.name+",") {
