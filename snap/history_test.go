@@ -17,7 +17,9 @@ var (
 	seedFlag   = flag.Uint64("seed", 0, "seed of the random histories; 0 takes one from the clock")
 	stepsFlag  = flag.Int("steps", 10000, "steps of the random histories, all together")
 	scriptFlag = flag.String("script", "", "play this history, as a failure printed it")
-	biteFlag   = flag.Int("bite", 0, "with -script, how much a piece of Reclaim does; 0 is the usual")
+	wideFlag   = flag.Bool("wide", false, "with -script: trees with more than one leaf")
+	eachFlag   = flag.Bool("each", false, "with -script: commit after every step")
+	biteFlag   = flag.Int("bite", 0, "with -script: how much a piece of Reclaim does; 0 is the usual")
 	shrinkFlag = flag.Duration("shrink", 20*time.Second, "time for making a failing history shorter")
 )
 
@@ -91,19 +93,31 @@ func parseScript(text string) (list []step, err error) {
 	return list, nil
 }
 
+// A how says how a history is played.
+type how struct {
+	wide bool // trees with more than one leaf
+	each bool // commit after every step, and check the disk
+	bite int  // how much a piece of Reclaim does; 0 is the usual
+}
+
+// String returns h as flags.
+func (h how) String() string {
+	return fmt.Sprintf("-wide=%v -each=%v -bite %d", h.wide, h.each, h.bite)
+}
+
 // A player plays a history.
 type player struct {
 	w     *world
 	names int
 	told  []string // what was done
-	wide  bool     // trees with more than one leaf
+	how
 }
 
 func (p *player) say(format string, arg ...any) { p.told = append(p.told, fmt.Sprintf(format, arg...)) }
 
-// play plays the steps on a new disk, with pieces of Reclaim of the size bite, if it is not zero. The error says at which step something was wrong.
-func play(list []step, wide bool, bite pieceSize) (p *player, err error) {
-	p = &player{wide: wide}
+// play plays the steps on a new disk. The error says at which step something was wrong.
+func play(list []step, h how) (p *player, err error) {
+	p = &player{how: h}
 	i := -1
 	defer func() {
 		if x := recover(); x != nil {
@@ -120,10 +134,11 @@ func play(list []step, wide bool, bite pieceSize) (p *player, err error) {
 		return p, err
 	}
 	p.w.lazy = true
-	if bite != (pieceSize{}) {
-		p.w.bite, p.w.f.piece = bite, bite
+	if n := h.bite; n > 0 {
+		p.w.bite = pieceSize{n, n, n}
+		p.w.f.piece = p.w.bite
 	}
-	if wide {
+	if h.wide {
 		// Names so long that a few hundred fill several leaves.
 		for k := range 30 {
 			m := make(map[string]bool)
@@ -139,7 +154,12 @@ func play(list []step, wide bool, bite pieceSize) (p *player, err error) {
 		if err := p.step(list[i]); err != nil {
 			return p, err
 		}
-		if err := p.w.verifyForest(); err != nil {
+		if p.each {
+			if err := p.w.commit(nil); err != nil {
+				return p, err
+			}
+		}
+		if err := p.w.verifyAll(); err != nil {
 			return p, err
 		}
 	}
@@ -430,12 +450,12 @@ func (p *player) end() error {
 }
 
 // shorten takes steps away as long as the history still fails.
-func shorten(list []step, wide bool, bite pieceSize, until time.Time) []step {
+func shorten(list []step, h how, until time.Time) []step {
 	for size := len(list) / 2; size > 0 && time.Now().Before(until); {
 		gone := false
 		for at := 0; at+size <= len(list) && time.Now().Before(until); {
 			less := slices.Delete(slices.Clone(list), at, at+size)
-			if _, err := play(less, wide, bite); err != nil {
+			if _, err := play(less, h); err != nil {
 				list, gone = less, true
 			} else {
 				at += size
@@ -448,15 +468,16 @@ func shorten(list []step, wide bool, bite pieceSize, until time.Time) []step {
 	return list
 }
 
-// TestHistories plays random histories against a model of every snapshot's content. After every
-// commit the device is checked: every block has one owner, none is lost. Pitfalls 57 to 70.
+// TestHistories plays random histories against a model. After every step every snapshot has the contents
+// that the model says; after every commit, which in every third history comes after every step, the device
+// is checked: every block has one owner, none is lost. Pitfalls 57 to 70.
 func TestHistories(t *testing.T) {
 	if *scriptFlag != "" {
-		list, err := parseScript(strings.TrimPrefix(*scriptFlag, "wide "))
+		list, err := parseScript(*scriptFlag)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := play(list, strings.HasPrefix(*scriptFlag, "wide "), pieceSize{*biteFlag, *biteFlag, *biteFlag})
+		p, err := play(list, how{*wideFlag, *eachFlag, *biteFlag})
 		if err != nil {
 			t.Fatalf("%v\n%s", err, strings.Join(p.told, "\n"))
 		}
@@ -477,17 +498,12 @@ func TestHistories(t *testing.T) {
 	const each = 500
 	for i := 0; i*each < total; i++ {
 		r := rand.New(rand.NewPCG(s, uint64(i)))
-		list, wide := randomSteps(r, min(each, total-i*each)), i%4 == 3
-		n := []int{0, 1, 2, 5}[i/4%4]
-		bite := pieceSize{n, n, n}
-		if _, err := play(list, wide, bite); err != nil {
-			short := shorten(list, wide, bite, time.Now().Add(*shrinkFlag))
-			p, err2 := play(short, wide, bite)
-			script := formatScript(short)
-			if wide {
-				script = "wide " + script
-			}
-			t.Fatalf("history %d: %v\n\nas short as it gets: %v\n%s\n\n-bite %d -script '%s'", i, err, err2, strings.Join(p.told, "\n"), n, script)
+		list := randomSteps(r, min(each, total-i*each))
+		h := how{wide: i%4 == 3, each: i%3 == 2, bite: []int{0, 1, 2, 5}[i/4%4]}
+		if _, err := play(list, h); err != nil {
+			short := shorten(list, h, time.Now().Add(*shrinkFlag))
+			p, err2 := play(short, h)
+			t.Fatalf("history %d: %v\n\nas short as it gets: %v\n%s\n\n%v -script '%s'", i, err, err2, strings.Join(p.told, "\n"), h, formatScript(short))
 		}
 	}
 }
