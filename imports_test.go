@@ -16,7 +16,7 @@ import (
 var floors = [...][]string{
 	0: {"blkfmt", "blkdev", "epoch", "ninep", "users", "auth", "dial"},
 	1: {"logfmt", "kvfmt", "client", "internal/trace"},
-	2: {"arena", "check", "salvage", "bench"},
+	2: {"arena", "check", "salvage", "bench", "mount"},
 	3: {"blkstore"},
 	4: {"betree"},
 	5: {"snap"},
@@ -40,6 +40,7 @@ var confined = map[string][]string{
 	"golang.org/x/term":              {"bench", "internal/cli"},
 	"golang.org/x/crypto/":           {"auth"},
 	"github.com/cloudflare/circl/":   {"auth"},
+	"github.com/hanwen/go-fuse/v2/":  {"mount"},
 }
 
 const module = "gefs9p/"

@@ -97,6 +97,16 @@ func New(ctx context.Context, rwc io.ReadWriteCloser, msize uint32) (*Conn, erro
 // Msize returns the size of the largest frame the server agreed to.
 func (c *Conn) Msize() uint32 { return c.msize }
 
+// Done is closed when the connection has ended: every request fails from then on.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Err returns why the connection has ended, nil as long as it has not.
+func (c *Conn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
 // Close hangs up and waits until nothing of the Conn runs any more. What is outstanding fails with
 // net.ErrClosed.
 func (c *Conn) Close() error {

@@ -93,6 +93,11 @@ func serve(t testing.TB, args ...string) *process {
 
 // start runs a program that is gefs9p, or becomes it, and waits until it listens. Whoever starts it ends it.
 func start(name string, args ...string) (*process, error) {
+	return startUntil("listening ", name, args...)
+}
+
+// startUntil waits until the program's first line says that it has begun.
+func startUntil(begun, name string, args ...string) (*process, error) {
 	p := &process{wait: make(chan struct{}), cmd: exec.Command(name, args...)}
 	p.cmd.Stderr = p
 	out, err := p.cmd.StdoutPipe()
@@ -115,12 +120,12 @@ func start(name string, args ...string) (*process, error) {
 	select {
 	case line := <-lines:
 		var ok bool
-		if p.addr, ok = strings.CutPrefix(line, "listening "); ok {
+		if p.addr, ok = strings.CutPrefix(line, begun); ok {
 			return p, nil
 		}
 		err = fmt.Errorf("the server's first line is %q", line)
 	case <-p.wait:
-		return nil, fmt.Errorf("the server ended before it listened: %v\n%s", p.err, p.stderr())
+		return nil, fmt.Errorf("%s ended before it had begun: %v\n%s", args[0], p.err, p.stderr())
 	case <-time.After(time.Minute):
 		err = errors.New("the server does not listen")
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"strings"
 	"sync"
@@ -18,7 +17,6 @@ import (
 
 	"gefs9p/auth"
 	"gefs9p/client"
-	"gefs9p/dial"
 )
 
 func newAuth() *cobra.Command {
@@ -283,25 +281,16 @@ key. Without, KEYFILE is the server's own, with which one can be anybody.`,
   gefs9p auth try --key server.key -u glenda tcp!127.0.0.1!564`,
 		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			keys, err := readAuthKeys(keyFile)
+			key, err := readOneKey(keyFile)
 			if err != nil {
 				return err
 			}
-			if len(keys) != 1 {
-				return fmt.Errorf("%s: there are %d keys in it; one is wanted", keyFile, len(keys))
-			}
 			if user == "" {
-				user = keys[0].User
+				user = key.User
 			}
-			var from auth.TicketSource = auth.ServerKey{Key: keys[0]}
-			if as != "" {
-				network, addr, err := dial.Parse(as)
-				if err != nil {
-					return &usageError{err}
-				}
-				from = &auth.AuthServer{Key: keys[0], Dial: func(ctx context.Context) (net.Conn, error) {
-					return new(net.Dialer).DialContext(ctx, network, addr)
-				}}
+			from, err := ticketsFrom(key, as)
+			if err != nil {
+				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 			defer cancel()
