@@ -3,6 +3,7 @@ package gefs
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gefs9p/blkfmt"
@@ -105,4 +106,19 @@ func (fs *FS) Reclaiming() bool {
 	fs.mutMu.Lock()
 	defer fs.mutMu.Unlock()
 	return fs.forest.Reclaiming()
+}
+
+// ScrubSteps makes the scrubber's clock one that goes on by itself, but stops when a step has brought the
+// scrub past *past bytes, until there is more there or the scrub is stopped.
+func (fs *FS) ScrubSteps(past *atomic.Int64) {
+	fs.ScrubTakes()
+	fs.scrub.lim.mu.Lock()
+	defer fs.scrub.lim.mu.Unlock()
+	sleep := fs.scrub.lim.sleep
+	fs.scrub.lim.sleep = func(ctx context.Context, d time.Duration) error {
+		for fs.Scrub().Read > past.Load() && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		return sleep(ctx, d)
+	}
 }
