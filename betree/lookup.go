@@ -33,7 +33,8 @@ func (t *Tree) lookup(g *epoch.Guard, root Block, ht int, key, dst []byte) ([]by
 	}
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("lookup of key %x: %w", key, err)
+		// A copy, so that no caller's key has to be on the heap for the sake of this line.
+		return nil, fmt.Errorf("lookup of key %x: %w", bytes.Clone(key), err)
 	case !ok:
 		return nil, ErrNotFound
 	}

@@ -61,6 +61,15 @@ type step struct {
 	n        kvfmt.Node
 	vi, nval int
 	bi, nbuf int
+	msgKey   []byte // of message bi; nil if there is none
+}
+
+// toMsg makes i the next message of the step.
+func (s *step) toMsg(i int) {
+	s.bi, s.msgKey = i, nil
+	if i < s.nbuf {
+		s.msgKey = s.n.MsgKey(i)
+	}
 }
 
 // scan calls fn for the pairs from start on; if skip, for those after it. It takes over the reference
@@ -91,7 +100,9 @@ func (c *cursor) close() {
 
 func (c *cursor) push(b Block) {
 	n := kvfmt.Node(b.Bytes())
-	c.step[c.depth] = step{b: b, n: n, nval: n.Nval(), nbuf: n.Nbuf()}
+	s := &c.step[c.depth]
+	*s = step{b: b, n: n, nval: n.Nval(), nbuf: n.Nbuf()}
+	s.toMsg(0)
 	c.depth++
 }
 
@@ -125,9 +136,9 @@ func (c *cursor) seek(start []byte, skip bool) error {
 			s.vi = i
 			return nil
 		}
-		s.bi = s.n.BufSearch(start)
-		for skip && s.bi < s.nbuf && bytes.Equal(s.n.Msg(s.bi).Key, start) {
-			s.bi++
+		s.toMsg(s.n.BufSearch(start))
+		for skip && s.msgKey != nil && bytes.Equal(s.msgKey, start) {
+			s.toMsg(s.bi + 1)
 		}
 		if i < 0 {
 			return nil // all that is below comes after start
@@ -145,11 +156,11 @@ func (c *cursor) next() (key, val []byte, ok bool, err error) {
 		if err := c.settle(); err != nil || c.depth == 0 {
 			return nil, nil, false, err
 		}
-		key := c.least()
+		key, leaf := c.least()
 		if c.past(key) {
 			return nil, nil, false, nil
 		}
-		val, ok, err := c.take(key)
+		val, ok, err := c.take(key, leaf)
 		if err != nil || ok {
 			return key, val, ok, err
 		}
@@ -189,43 +200,37 @@ func (c *cursor) settle() error {
 	return nil
 }
 
-// least returns the smallest key that is next on any level. There is one, after settle.
-func (c *cursor) least() []byte {
-	var least []byte
+// least returns the smallest key that is next on any level, and whether the leaf has it. There is
+// one, after settle.
+func (c *cursor) least() (least []byte, leaf bool) {
 	if c.depth == c.ht {
 		s := &c.step[c.depth-1]
-		least = s.n.Key(s.vi)
+		least, leaf = s.n.Key(s.vi), true
 	}
 	for i := range min(c.depth, c.ht-1) {
-		s := &c.step[i]
-		if s.bi < s.nbuf {
-			if k := s.n.Msg(s.bi).Key; least == nil || kvfmt.Compare(k, least) < 0 {
-				least = k
-			}
+		if k := c.step[i].msgKey; k != nil && (least == nil || kvfmt.Compare(k, least) < 0) {
+			least, leaf = k, false
 		}
 	}
-	return least
+	return least, leaf
 }
 
-// take moves every level behind key and returns the value that all of them make together.
-func (c *cursor) take(key []byte) (val []byte, ok bool, err error) {
-	if c.depth == c.ht {
+// take moves every level behind key, the least, and returns the value that all of them make together.
+// leaf says that the leaf has the key.
+func (c *cursor) take(key []byte, leaf bool) (val []byte, ok bool, err error) {
+	if leaf {
 		s := &c.step[c.depth-1]
-		if k, v := s.n.Val(s.vi); bytes.Equal(k, key) {
-			val, ok = v, true
-			s.vi++
-		}
+		_, val = s.n.Val(s.vi)
+		ok = true
+		s.vi++
 	}
 	for i := min(c.depth, c.ht-1) - 1; i >= 0; i-- {
 		s := &c.step[i]
-		for ; s.bi < s.nbuf; s.bi++ {
-			m := s.n.Msg(s.bi)
-			if !bytes.Equal(m.Key, key) {
-				break
-			}
-			if val, ok, err = c.val.apply(m, val, ok); err != nil {
+		for s.msgKey != nil && bytes.Equal(s.msgKey, key) {
+			if val, ok, err = c.val.apply(s.n.Msg(s.bi), val, ok); err != nil {
 				return nil, false, corrupt(s.b, err)
 			}
+			s.toMsg(s.bi + 1)
 		}
 	}
 	return val, ok, nil

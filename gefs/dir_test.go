@@ -411,3 +411,42 @@ func TestReadOnlyServer(t *testing.T) {
 		t.Errorf("the disk has changed at %#x", off)
 	}
 }
+
+// TestListingsNameTheUsersOfEveryEntry lists files that belong to different users in turns, one of whom
+// is removed from the table meanwhile, and compares each record with that of a stat.
+func TestListingsNameTheUsersOfEveryEntry(t *testing.T) {
+	w := newWorld(t)
+	s := w.as("glenda", "")
+	s.mkdir("d", 0777)
+	for i, uname := range []string{"glenda", "alice", "alice", "bob", "glenda", "bob", "bob", "alice"} {
+		u := w.as(uname, "")
+		u.put(fmt.Sprintf("d/f%d", i), 0666, "")
+		if i%3 == 0 {
+			u = w.as("glenda", "") // the last to have written it
+			f := u.open(fmt.Sprintf("d/f%d", i), ninep.OWRITE)
+			f.write("x", 0)
+			f.clunk()
+		}
+	}
+	for _, text := range []string{usersText, strings.Replace(strings.ReplaceAll(usersText, ",bob", ""), "3:bob:bob:\n", "", 1)} {
+		w.setUsers(text)
+		d := s.open("d", ninep.OREAD)
+		dirs, err := d.ReadDir()
+		s.must("list", err)
+		d.clunk()
+		if len(dirs) != 8 {
+			t.Fatalf("%d entries, want 8", len(dirs))
+		}
+		uids := make(map[string]bool)
+		for i := range dirs {
+			uids[dirs[i].Uid] = true
+			if want := s.stat("d/" + dirs[i].Name); dirs[i] != want {
+				t.Errorf("listed as %+v, stat says %+v", dirs[i], want)
+			}
+		}
+		if len(uids) != 3 {
+			t.Errorf("the files belong to %v, want three users", uids)
+		}
+	}
+	w.end()
+}

@@ -86,18 +86,20 @@ func (f *File) Stat(c *ninep.Ctx, d *ninep.Dir) error {
 
 // fillDir makes the stat record of an entry. Times are rounded to the nearest second.
 func (fs *FS) fillDir(d *ninep.Dir, name string, e *kvfmt.Dir) {
-	*d = ninep.Dir{
-		Type: ^uint16(0), Dev: ^uint32(0),
-		Qid:    wireQid(e.Qid),
-		Mode:   e.Mode,
-		Atime:  seconds(e.Atime),
-		Mtime:  seconds(e.Mtime),
-		Length: e.Length,
-		Name:   name,
-		Uid:    fs.userName(e.Uid, "none"),
-		Gid:    fs.userName(e.Gid, "nogroup"),
-		Muid:   fs.userName(e.Muid, "none"),
-	}
+	fillValues(d, e)
+	d.Name = name
+	d.Uid = fs.userName(e.Uid, "none")
+	d.Gid = fs.userName(e.Gid, "nogroup")
+	d.Muid = fs.userName(e.Muid, "none")
+}
+
+// fillValues makes all of an entry's stat record but the names.
+func fillValues(d *ninep.Dir, e *kvfmt.Dir) {
+	d.Type, d.Dev = ^uint16(0), ^uint32(0)
+	d.Qid = wireQid(e.Qid)
+	d.Mode = e.Mode
+	d.Atime, d.Mtime = seconds(e.Atime), seconds(e.Mtime)
+	d.Length = e.Length
 	if e.Mode&dmDir != 0 {
 		d.Length = 0
 	}
@@ -165,7 +167,6 @@ func (f *File) readAt(g *epoch.Guard, p []byte, off uint64) (int, error) {
 	}
 	p = p[:min(uint64(len(p)), length-off)]
 	// One descent finds the pointers of all blocks that are concerned.
-	var kfrom, kto [kvfmt.DatKeySize]byte
 	first := off &^ (blkfmt.BlkSize - 1)
 	end := off + uint64(len(p))
 	type piece struct {
@@ -183,6 +184,7 @@ func (f *File) readAt(g *epoch.Guard, p []byte, off uint64) (int, error) {
 			pieces = append(pieces, piece{first, bp})
 		}
 	} else {
+		var kfrom, kto [kvfmt.DatKeySize]byte
 		var bad error
 		from := kvfmt.AppendDatKey(kfrom[:0], f.dent.qid, first)
 		to := kvfmt.AppendDatKey(kto[:0], f.dent.qid, end)
@@ -242,58 +244,6 @@ func dataPtr(g *epoch.Guard, tree betree.View, qid, off uint64) (blkfmt.Bptr, bo
 	}
 	bp, err := kvfmt.GetDatVal(v)
 	return bp, err == nil, err
-}
-
-// readDir gives the entries after the last one given, as many as fit. f.mu is held.
-func (f *File) readDir(g *epoch.Guard, p []byte, off uint64) (int, error) {
-	switch {
-	case off == 0:
-		f.scanOff, f.scanAfter = 0, nil
-	case off != f.scanOff:
-		return 0, errScan
-	}
-	n, after, err := f.readEntries(g, p, f.scanAfter)
-	if err != nil {
-		return 0, err
-	}
-	f.scanAfter = after
-	f.scanOff += uint64(n)
-	return n, nil
-}
-
-// readEntries fills p with the records of the entries behind the key after, and returns the key of
-// the last one.
-func (f *File) readEntries(g *epoch.Guard, p, after []byte) (int, []byte, error) {
-	var d ninep.Dir
-	var bad error
-	out := p[:0]
-	last := append([]byte(nil), after...)
-	err := f.mount.tree.Scan(g, kvfmt.AppendEntPrefix(nil, f.dent.qid), after, func(k, v []byte) bool {
-		var ent kvfmt.Ent
-		var e kvfmt.Dir
-		if ent, bad = kvfmt.GetEnt(k); bad != nil {
-			return false
-		}
-		if e, bad = kvfmt.GetDir(v); bad != nil {
-			return false
-		}
-		f.fs.fillDir(&d, ent.Name, &e)
-		if len(out)+d.Size() > cap(out) || len(out)+d.Size() > len(p) {
-			if len(out) == 0 {
-				bad = errBotch
-			}
-			return false
-		}
-		if out, bad = d.Append(out); bad != nil {
-			return false
-		}
-		last = append(last[:0], k...)
-		return true
-	})
-	if err == nil {
-		err = bad
-	}
-	return len(out), last, err
 }
 
 // Clunk gives back what the fid holds, and removes the file if it was opened so.

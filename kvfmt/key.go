@@ -109,14 +109,24 @@ var ErrKey = errors.New("malformed key")
 
 // GetEnt decodes a Kent key, strictly.
 func GetEnt(k []byte) (Ent, error) {
+	name, err := EntName(k)
+	if err != nil {
+		return Ent{}, err
+	}
+	return Ent{binary.BigEndian.Uint64(k[1:]), string(name)}, nil
+}
+
+// EntName returns the name in a Kent key, which is a part of k. It is as strict as GetEnt, and does
+// not allocate.
+func EntName(k []byte) ([]byte, error) {
 	if len(k) < EntPrefix+3 || k[0] != Kent {
-		return Ent{}, fmt.Errorf("%w: entry key %x", ErrKey, k)
+		return nil, fmt.Errorf("%w: entry key %x", ErrKey, k)
 	}
 	n := int(binary.BigEndian.Uint16(k[9:]))
 	if len(k) != EntPrefix+2+n+1 || k[len(k)-1] != 0 {
-		return Ent{}, fmt.Errorf("%w: entry key %x", ErrKey, k)
+		return nil, fmt.Errorf("%w: entry key %x", ErrKey, k)
 	}
-	return Ent{binary.BigEndian.Uint64(k[1:]), string(k[11 : 11+n])}, nil
+	return k[11 : 11+n : 11+n], nil
 }
 
 // GetDat decodes a Kdat key.

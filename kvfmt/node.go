@@ -96,8 +96,8 @@ func GetChild(v []byte) (blkfmt.Bptr, int) {
 	return blkfmt.GetPtr(v), int(binary.BigEndian.Uint16(v[blkfmt.PtrSize:]))
 }
 
-// bufKey returns the key of buffered message i of a pivot.
-func (n Node) bufKey(i int) []byte {
+// MsgKey returns the key of buffered message i of a pivot, which is in its bytes.
+func (n Node) MsgKey(i int) []byte {
 	p := n[bufTab+int(binary.BigEndian.Uint16(n[bufTab+2*i:])):]
 	klen := int(binary.BigEndian.Uint16(p[1:]))
 	return p[3 : 3+klen : 3+klen]
@@ -136,7 +136,7 @@ func (n Node) BufSearch(key []byte) int {
 	lo, hi := 0, n.Nbuf()
 	for lo < hi {
 		m := int(uint(lo+hi) >> 1)
-		if Compare(n.bufKey(m), key) < 0 {
+		if Compare(n.MsgKey(m), key) < 0 {
 			lo = m + 1
 		} else {
 			hi = m
@@ -153,7 +153,7 @@ func (n Node) FirstKey() []byte {
 		k = n.Key(0)
 	}
 	if n.Nbuf() > 0 {
-		if b := n.bufKey(0); k == nil || Compare(b, k) < 0 {
+		if b := n.MsgKey(0); k == nil || Compare(b, k) < 0 {
 			k = b
 		}
 	}
@@ -212,11 +212,11 @@ func (n Node) InsertMsg(m Msg) {
 		panic("message for a leaf")
 	}
 	i := n.Nbuf()
-	if i > 0 && Compare(n.bufKey(i-1), m.Key) > 0 {
+	if i > 0 && Compare(n.MsgKey(i-1), m.Key) > 0 {
 		lo, hi := 0, i // messages below lo are <= key, from hi on they are > key
 		for lo < hi {
 			mid := int(uint(lo+hi) >> 1)
-			if Compare(n.bufKey(mid), m.Key) <= 0 {
+			if Compare(n.MsgKey(mid), m.Key) <= 0 {
 				lo = mid + 1
 			} else {
 				hi = mid

@@ -387,6 +387,11 @@ func TestDirectoryRecordsFollowEachOther(t *testing.T) {
 		if b, err = d.Append(b); err != nil {
 			t.Fatal(err)
 		}
+		unnamed := d
+		unnamed.Name = "another"
+		if p, err := unnamed.AppendNamed(nil, []byte(d.Name)); err != nil || !bytes.Equal(p, b[n:]) {
+			t.Fatalf("with the name as bytes: %x, %v", p, err)
+		}
 		if len(b)-n != d.Size() {
 			t.Fatalf("%d bytes, Size says %d", len(b)-n, d.Size())
 		}

@@ -36,8 +36,13 @@ func (d *Dir) Size() int {
 
 // Append adds d's record to b. It returns b itself and ErrTooLong if the record is longer than its
 // size[2], and the one around it, can say.
-func (d *Dir) Append(b []byte) ([]byte, error) {
-	n := d.Size()
+func (d *Dir) Append(b []byte) ([]byte, error) { return appendDir(b, d, d.Name) }
+
+// AppendNamed is Append with name instead of d's, for who has many names as bytes.
+func (d *Dir) AppendNamed(b, name []byte) ([]byte, error) { return appendDir(b, d, name) }
+
+func appendDir[S string | []byte](b []byte, d *Dir, name S) ([]byte, error) {
+	n := d.Size() - len(d.Name) + len(name)
 	if n > 0xffff { // Rstat's and Twstat's length counts the record's own size[2] too
 		return b, ErrTooLong
 	}
@@ -50,7 +55,8 @@ func (d *Dir) Append(b []byte) ([]byte, error) {
 	b = le.AppendUint32(b, d.Atime)
 	b = le.AppendUint32(b, d.Mtime)
 	b = le.AppendUint64(b, d.Length)
-	b = appendString(b, d.Name)
+	b = le.AppendUint16(b, uint16(len(name)))
+	b = append(b, name...)
 	b = appendString(b, d.Uid)
 	b = appendString(b, d.Gid)
 	return appendString(b, d.Muid), nil
