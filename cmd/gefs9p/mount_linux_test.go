@@ -17,7 +17,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"gefs9p/mount"
+	"gefs9p/ninep"
 )
 
 // mountArgs has the program mount a server's tree and returns the process and the directory. It skips where
@@ -367,4 +370,116 @@ func TestRandomOperationsOnTheMount(t *testing.T) {
 		t.Errorf("serve: exit code %d", code)
 	}
 	checkClean(t, disk)
+}
+
+// TestProgramsOnTheMount runs what programs do beyond reading and writing files.
+func TestProgramsOnTheMount(t *testing.T) {
+	p := serve(t, "serve", "-m", "32M", newDisk(t))
+	_, dir := mountArgs(t, "-u", "glenda", p.addr)
+	needs := func(t *testing.T, programs ...string) {
+		t.Helper()
+		for _, name := range programs {
+			if _, err := exec.LookPath(name); err != nil {
+				t.Skipf("no %s here", name)
+			}
+		}
+	}
+	t.Run("a program on it is run", func(t *testing.T) {
+		needs(t, "env")
+		sh(t, dir, `
+			cp -L "$(command -v env)" env && chmod 755 env
+			test "$(./env echo hello)" = hello
+			chmod 555 env && test "$(./env echo hello)" = hello
+			chmod 111 env && ! cat env >/dev/null 2>&1 && ! ./env true 2>/dev/null # gefs wants it readable
+			chmod 644 env && ! ./env true 2>/dev/null`)
+	})
+	t.Run("build", func(t *testing.T) {
+		needs(t, "make", "cc", "ar")
+		sh(t, dir, `
+			mkdir b && cd b
+			for i in 1 2 3 4 5 6; do echo "int f$i(void) { return $i; }" >f$i.c; done
+			echo 'int f1(void), f6(void); int main(void) { return f1() + f6() - 7; }' >m.c
+			printf 'm: m.o l.a\n\tcc -o m m.o l.a\nl.a: f1.o f2.o f3.o f4.o f5.o f6.o\n\tar rc l.a f?.o\n' >Makefile
+			make -s -j4 && ./m && make -q
+			touch -d '2 seconds' f3.c && ! make -q && make -s && ./m`)
+	})
+	t.Run("sqlite", func(t *testing.T) {
+		needs(t, "python3")
+		sh(t, dir, `python3 -c '
+import sqlite3
+for mode in "delete", "truncate":
+    c = sqlite3.connect("t.db")
+    c.execute("pragma synchronous = full")
+    c.execute("pragma journal_mode = " + mode)
+    c.execute("create table if not exists t(a, b)")
+    for i in range(20):
+        c.execute("insert into t values(?, ?)", (i, "x" * 1000))
+        c.commit()
+    c.close()
+c = sqlite3.connect("t.db")
+assert c.execute("select count(*), sum(a) from t").fetchone() == (40, 380)
+assert c.execute("pragma integrity_check").fetchone() == ("ok",)
+'`)
+	})
+	t.Run("locks", func(t *testing.T) {
+		needs(t, "flock")
+		sh(t, dir, `flock l sh -c '! flock -n l true' && flock -n l true`)
+	})
+	t.Run("smoke of the client kit", func(t *testing.T) {
+		kit, err := filepath.Abs("../../../shared/clients/v9fs/smoke.sh")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(kit); err != nil {
+			t.Skipf("no client kit: %v", err)
+		}
+		t.Log(sh(t, dir, "MNT='"+dir+"' sh '"+kit+"'"))
+	})
+}
+
+// TestMappedFilesOnTheMount writes through a mapping and reads the file from the server, and the other way
+// round.
+func TestMappedFilesOnTheMount(t *testing.T) {
+	p := serve(t, "serve", "-m", "32M", newDisk(t))
+	_, dir := mountArgs(t, "-u", "glenda", "--cache", "0", p.addr)
+	const size = 1 << 20
+	f, err := os.Create(filepath.Join(dir, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	b, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(b)
+	want := make([]byte, size)
+	for i := 0; i < size; i += 777 {
+		b[i], want[i] = byte(i), byte(i)
+	}
+	if err := unix.Msync(b, unix.MS_SYNC); err != nil {
+		t.Fatal(err)
+	}
+	_, root := p.attach(t)
+	fid, err := root.Walk("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fid.Open(ninep.ORDWR); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, size)
+	if _, err := fid.ReadFull(got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the server has something else: %v", err)
+	}
+	if _, err := f.WriteAt([]byte("through the file"), 5000); err != nil || string(b[5000:5016]) != "through the file" {
+		t.Errorf("the mapping shows %q after a write, %v", b[5000:5016], err)
+	}
+	got = got[:16]
+	if _, err := fid.ReadAt(got, 5000); err != nil || string(got) != "through the file" {
+		t.Errorf("the server has %q, %v", got, err)
+	}
 }

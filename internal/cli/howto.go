@@ -21,9 +21,10 @@ func howTo(w io.Writer, l net.Listener, user string) {
 		q := shellQuote
 		fmt.Fprintf(w, "to mount it:\n"+
 			"\tLinux      sudo mount -t 9p -o trans=unix,%s %s /mnt\n"+
+			"\tFUSE       gefs9p mount -u %s %s /mnt\n"+
 			"\tplan9port  9pfuse %s /mnt    or without mounting: 9p -a %s ls /\n"+
 			"\tPlan 9     needs the network: serve with --auth KEYFILE -a 'tcp!*!564', there: srv tcp!HOST!564 gefs /n/gefs\n",
-			opts, q(name), q("unix!"+name), q("unix!"+name))
+			opts, q(name), q(user), q(name), q("unix!"+name), q("unix!"+name))
 	}
 }
 

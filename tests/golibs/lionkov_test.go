@@ -19,11 +19,20 @@ func (u lionUser) Groups() []p.Group     { return nil }
 func (u lionUser) IsMember(p.Group) bool { return false }
 
 func attachLionkov(network, addr, uname, aname string) (tree, error) {
+	return lionAttach(network, addr, uname, aname, false)
+}
+
+// attachLionkovU offers 9P2000.u, and takes what it gets.
+func attachLionkovU(network, addr, uname, aname string) (tree, error) {
+	return lionAttach(network, addr, uname, aname, true)
+}
+
+func lionAttach(network, addr, uname, aname string, dotu bool) (tree, error) {
 	nc, err := net.Dial(network, addr)
 	if err != nil {
 		return nil, err
 	}
-	c, err := clnt.Connect(nc, 64<<10, false)
+	c, err := clnt.Connect(nc, 64<<10, dotu)
 	if err != nil {
 		nc.Close()
 		return nil, err
