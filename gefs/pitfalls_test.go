@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/knusbaum/go9p/proto"
 
@@ -240,6 +241,13 @@ func TestPitfall86TruncationInsideABlockLeavesZeros(t *testing.T) {
 					s.truncate(p, uint64(cut))
 					if got := s.get(p); got != old[:cut] {
 						t.Fatalf("%s: %d bytes after the truncation, want %d x", p, len(got), cut)
+					}
+					for w.fs.ToClear() > 0 { // in the background
+						time.Sleep(time.Millisecond)
+					}
+					n, err := w.fs.DataBlocks("main", s.stat(p).Qid.Uid)
+					if want := (cut + blk - 1) / blk; err != nil || n != want {
+						t.Fatalf("%s: %d blocks after the truncation, want %d: %v", p, n, want, err)
 					}
 				}
 				// Two ways to get longer again.
