@@ -117,14 +117,15 @@ func (fs *FS) Attach(c *ninep.Ctx, a ninep.AttachArgs) (ninep.File, ninep.Qid, e
 		return d, d.qid(), nil
 	}
 	if permit && !fs.permit.Load() && !t.InGroup(uid, t.Adm()) {
+		fs.log.Warn("attach without permission checks refused", "user", a.Uname, "snapshot", name, "conn", c.Conn)
 		return fail(errPerm)
-	}
-	if permit {
-		fs.log.Info("attach without permission checks", "user", a.Uname, "snapshot", name)
 	}
 	f, err := fs.root(c, m, uid)
 	if err != nil {
 		return fail(fs.wire(err, "attach "+name, nil))
+	}
+	if permit {
+		fs.log.Info("attach without permission checks", "user", a.Uname, "snapshot", name, "conn", c.Conn)
 	}
 	f.permit = permit
 	return f, wireQid(f.dent.values().Qid), nil
