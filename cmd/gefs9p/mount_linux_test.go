@@ -204,6 +204,36 @@ func TestGitWorksOnTheMount(t *testing.T) {
 	}
 }
 
+// TestUnmountedByOthersEndsWith0: umount(8) is as good as a signal.
+func TestUnmountedByOthersEndsWith0(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("unmounts as root")
+	}
+	p := serve(t, "serve", "-m", "16M", newDisk(t))
+	m, dir := mountArgs(t, "-u", "glenda", p.addr)
+	if err := os.WriteFile(filepath.Join(dir, "f"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Unmount(dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-m.wait:
+	case <-time.After(20 * time.Second):
+		t.Fatal("mount goes on")
+	}
+	if m.err != nil {
+		t.Errorf("%v\n%s", m.err, m.stderr())
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+		t.Errorf("after unmounting: %v, %v", entries, err)
+	}
+	_, root := p.attach(t)
+	if _, err := root.Walk("f"); err != nil {
+		t.Errorf("what was written: %v", err)
+	}
+}
+
 // TestTwoMountsSeeEachOther: what one writes the other one reads after opening it, and appending to a file that the
 // other one knows well goes to its end.
 func TestTwoMountsSeeEachOther(t *testing.T) {
