@@ -126,6 +126,9 @@ func sh(t *testing.T, dir, script string) string {
 // synced, kills the server and compares what the next one has, in every byte, mode and time; then it changes the
 // tree as users do, and compares again.
 func TestTreeOnTheMountIsWhatWasCopied(t *testing.T) {
+	if testing.Short() {
+		t.Skip("with -short TestRandomOperationsOnTheMount stands for it")
+	}
 	src := filepath.Join(runtime.GOROOT(), "src/net")
 	disk := newDisk(t)
 	p := serve(t, "serve", "-m", "32M", disk)
