@@ -30,6 +30,7 @@ type Conn struct {
 
 	outstanding atomic.Int32 // len(tags), to be read without the lock
 	stopping    atomic.Bool  // Shutdown: read no more
+	linux       atomic.Bool  // 9P2000.L is spoken; changes in a Tversion, when nothing is outstanding
 	reading     atomic.Bool  // the leader is about to Read, or does
 	busy        atomic.Bool  // the leader has a seat, and will flush when it has given it back
 
@@ -205,9 +206,10 @@ func (c *Conn) release() {
 // A fid is what the client's number stands for: a File or an AuthFile. The table holds one
 // reference and each request that uses it another; the last one clunks it.
 type fid struct {
-	refs atomic.Int32
-	file File
-	auth AuthFile
+	refs   atomic.Int32
+	file   File
+	auth   AuthFile
+	locked []any // files of which it has locks; guarded by lockTable.mu
 }
 
 // use finds a fid and takes a reference.
@@ -271,6 +273,7 @@ func (f *fid) drop(ctx *Ctx) {
 	if f.auth != nil {
 		f.auth.Clunk(ctx)
 	} else {
+		ctx.Conn.s.locks.release(f)
 		f.file.Clunk(ctx)
 	}
 }

@@ -75,6 +75,10 @@ func (e *DecodeError) answer() (Error, bool) {
 		return ErrNotFound, true // no file can have such a name
 	case e.Type == Tcreate || e.Type == Twstat:
 		return ErrBadName, true
+	case e.Type == Tunlinkat, e.Field == "oldname":
+		return ErrNotFound, true
+	case e.Field == "name", e.Field == "newname", e.Field == "symtgt": // of 9P2000.L
+		return ErrBadName, true
 	}
 	return "", false
 }

@@ -108,15 +108,32 @@ type Fcall struct {
 	Twstat  proto.TWstat
 	Rwstat  proto.RWstat
 
+	// NUname is the user's number in a Tauth and a Tattach of 9P2000.L, NOUID if there is none.
+	NUname uint32
+
+	// Linux is a message that only 9P2000.L has, nil for others. It is used again for the next of its
+	// type.
+	Linux LinuxMsg
+
 	names [MaxWalk]string // backs Twalk.Wname
+	linux linuxMsgs
+	dec   decoder // walks over a message of 9P2000.L
 }
 
 // Decode fills f with the message in frame, which must be exactly one frame. On error, a
 // *DecodeError, the fields of the message are not to be used, but f.Type and f.Tag are right if the
 // frame was long enough to have them.
 // Source: intro(5) and the page of each message.
-func (f *Fcall) Decode(frame []byte) error {
+func (f *Fcall) Decode(frame []byte) error { return f.decode(frame, false) }
+
+// DecodeLinux is Decode for a connection that speaks 9P2000.L: Tauth and Tattach have n_uname[4] at
+// their ends, and there are the messages of Linux. Those of 9P2000 are decoded as well, although the
+// dialect does not use all of them.
+func (f *Fcall) DecodeLinux(frame []byte) error { return f.decode(frame, true) }
+
+func (f *Fcall) decode(frame []byte, linux bool) error {
 	f.Type, f.Tag = 0, NOTAG
+	f.NUname, f.Linux = NOUID, nil
 	if len(frame) < HeaderSize || uint64(binary.LittleEndian.Uint32(frame)) != uint64(len(frame)) {
 		return &DecodeError{Tag: NOTAG, Field: "size", Err: ErrFrameSize}
 	}
@@ -135,6 +152,9 @@ func (f *Fcall) Decode(frame []byte) error {
 		f.Tauth.Afid = d.u32("afid")
 		d.str(&f.Tauth.Uname, "uname")
 		d.str(&f.Tauth.Aname, "aname")
+		if linux {
+			f.NUname = d.u32("n_uname")
+		}
 	case Rauth:
 		f.Rauth.Header = h
 		f.Rauth.Aqid = d.qid("aqid")
@@ -152,6 +172,9 @@ func (f *Fcall) Decode(frame []byte) error {
 		f.Tattach.Afid = d.u32("afid")
 		d.str(&f.Tattach.Uname, "uname")
 		d.str(&f.Tattach.Aname, "aname")
+		if linux {
+			f.NUname = d.u32("n_uname")
+		}
 	case Rattach:
 		f.Rattach.Header = h
 		f.Rattach.Qid = d.qid("qid")
@@ -235,7 +258,20 @@ func (f *Fcall) Decode(frame []byte) error {
 	case Rwstat:
 		f.Rwstat.Header = h
 	default:
-		return &DecodeError{Type: f.Type, Tag: f.Tag, Field: "type", Off: 4, Err: ErrUnknownType}
+		if linux {
+			f.Linux = f.linux.of(f.Type)
+		}
+		if f.Linux == nil {
+			return &DecodeError{Type: f.Type, Tag: f.Tag, Field: "type", Off: 4, Err: ErrUnknownType}
+		}
+		if f.Type == Tfsync && len(frame) == HeaderSize+4 {
+			// As it was in the beginning, and some clients still have it.
+			*f.Linux.(*LFsync) = LFsync{Fid: d.u32("fid")}
+			break
+		}
+		f.dec = d // d itself stays where it costs nothing
+		f.Linux.fields(fieldDecoder{&f.dec})
+		d, f.dec = f.dec, decoder{}
 	}
 	if d.off != len(frame) {
 		d.fail("end", d.off, ErrTrailing)
@@ -246,7 +282,7 @@ func (f *Fcall) Decode(frame []byte) error {
 	return nil
 }
 
-// Msg is the message in f as a pointer into f, nil if f holds none.
+// Msg is the message in f as a pointer into f, nil if f holds none, or one that only 9P2000.L has.
 func (f *Fcall) Msg() proto.FCall {
 	switch f.Type {
 	case Tversion, Rversion:

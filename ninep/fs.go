@@ -33,6 +33,9 @@ type AttachArgs struct {
 	// Attach to find out. It is not clunked while Attach runs.
 	Afid AuthFile
 
+	// Linux says that the client speaks 9P2000.L: the File should be a LinuxFile.
+	Linux bool
+
 	// Authenticated says that an earlier attach of this connection, since its last Tversion,
 	// succeeded with an Afid.
 	Authenticated bool

@@ -14,15 +14,21 @@ func (r *request) replySize() int {
 	switch r.fc.Type {
 	case Tread:
 		return rreadHeader + r.readCount()
+	case Treaddir:
+		return rreadHeader + r.readCount()
 	case Tstat:
 		return 1024
 	}
-	return HeaderSize + 2 + MaxWalk*QidSize
+	return linuxReply
 }
 
-// readCount is what a Tread asks for, as far as it fits into a frame.
+// readCount is what a Tread or a Treaddir asks for, as far as it fits into a frame.
 func (r *request) readCount() int {
-	return int(min(r.fc.Tread.Count, r.maxData()))
+	count := r.fc.Tread.Count
+	if m, ok := r.fc.Linux.(*LReaddir); ok {
+		count = m.Count
+	}
+	return int(min(count, r.maxData()))
 }
 
 // maxData is the most that a read or write can carry.
@@ -36,6 +42,16 @@ func (r *request) maxData() uint32 { return r.ctx.Msize - IOHDRSZ }
 // must not be found outstanding any more.
 func (r *request) handle() {
 	var err error
+	if r.fc.Linux != nil {
+		if err = r.linux(); err != nil {
+			r.fail(err)
+		}
+		return
+	}
+	if r.c.linux.Load() && notLinux(r.fc.Type) {
+		r.fail(EOPNOTSUPP)
+		return
+	}
 	switch r.fc.Type {
 	case Tauth:
 		err = r.auth()
@@ -67,6 +83,19 @@ func (r *request) handle() {
 	}
 }
 
+// notLinux says which messages of 9P2000 are not part of 9P2000.L.
+func notLinux(typ uint8) bool {
+	return typ == Topen || typ == Tcreate || typ == Tstat || typ == Twstat
+}
+
+// user is whom a Tauth or a Tattach means: by name, or in 9P2000.L by number if there is no name.
+func (r *request) user(name string) (string, error) {
+	if l, ok := r.c.s.FS.(LinuxFS); ok && name == "" && r.fc.NUname != NOUID {
+		return l.UserOf(r.fc.NUname)
+	}
+	return name, nil
+}
+
 // file finds the fid n, which must not be an auth fid. The caller drops it.
 func (r *request) file(n uint32) (*fid, error) {
 	f, err := r.c.use(n)
@@ -82,7 +111,11 @@ func (r *request) file(n uint32) (*fid, error) {
 
 func (r *request) auth() error {
 	m := &r.fc.Tauth
-	af, qid, err := r.c.s.FS.Auth(&r.ctx, m.Uname, m.Aname)
+	uname, err := r.user(m.Uname)
+	if err != nil {
+		return err
+	}
+	af, qid, err := r.c.s.FS.Auth(&r.ctx, uname, m.Aname)
 	if err != nil {
 		return err
 	}
@@ -101,10 +134,13 @@ func (r *request) auth() error {
 
 func (r *request) attach() error {
 	c, m := r.c, &r.fc.Tattach
-	args := AttachArgs{Uname: m.Uname, Aname: m.Aname}
+	uname, err := r.user(m.Uname)
+	if err != nil {
+		return err
+	}
+	args := AttachArgs{Uname: uname, Aname: m.Aname, Linux: c.linux.Load()}
 	var af *fid
 	if m.Afid != NOFID {
-		var err error
 		if af, err = c.use(m.Afid); err != nil {
 			return err
 		}
@@ -350,7 +386,8 @@ func (r *request) wstat() error {
 // version starts the session anew: what is outstanding is cancelled and waited for, all fids are
 // clunked, and only then the client is answered. A msize below MinMsize gets ErrMsize, a protocol
 // other than 9P2000, with or without a dot and what follows, gets "unknown"; after either the
-// connection is as it was in the beginning.
+// connection is as it was in the beginning. 9P2000.L, and what extends it, gets 9P2000.L if the file
+// system is a LinuxFS.
 // Source: version(5).
 func (c *Conn) version(r *request) {
 	// Sent at once: the reply to a later request that blocks must not come first.
@@ -368,15 +405,20 @@ func (c *Conn) version(r *request) {
 	c.clunkAll()
 
 	l.msize = 0
+	c.linux.Store(false)
 	b := r.room(HeaderSize + 2 + MaxError)
 	if m.Msize < MinMsize {
 		b.b = AppendRerror(b.b, m.Tag, string(ErrMsize))
 		return
 	}
 	msize := min(m.Msize, c.s.Limits.Msize)
-	protocol, _, _ := strings.Cut(m.Version, ".")
+	protocol, dialect, _ := strings.Cut(m.Version, ".")
 	if protocol == Version {
 		l.msize = msize
+		if _, ok := c.s.FS.(LinuxFS); ok && (dialect == "L" || strings.HasPrefix(dialect, "L.")) {
+			protocol = VersionL
+			c.linux.Store(true)
+		}
 	} else {
 		protocol = "unknown"
 	}

@@ -236,7 +236,7 @@ func (c *Conn) one(r *request, frame []byte) error {
 	l := &c.lead
 	r.frame, r.own, r.at = nil, nil, 0
 	c.trace("<-", frame)
-	decodeErr := r.fc.Decode(frame)
+	decodeErr := r.fc.decode(frame, c.linux.Load())
 	typ, tag := r.fc.Type, r.fc.Tag
 	var text Error
 	if decodeErr != nil {
@@ -262,7 +262,11 @@ func (c *Conn) one(r *request, frame []byte) error {
 	switch {
 	case decodeErr != nil:
 		r.room(HeaderSize + 2 + MaxError)
-		l.out.b = AppendRerror(l.out.b, tag, string(text))
+		if c.linux.Load() {
+			l.out.b, _ = AppendLinux(l.out.b, Rlerror, tag, &LError{c.s.errno(text)})
+		} else {
+			l.out.b = AppendRerror(l.out.b, tag, string(text))
+		}
 		return nil
 	case typ == Tflush:
 		c.flushTag(tag, r.fc.Tflush.Oldtag)

@@ -153,9 +153,12 @@ func (c *Conn) trace(dir string, b []byte) {
 		if err != nil || n == 0 || n > len(b) {
 			return
 		}
-		if err := f.Decode(b[:n]); err != nil {
+		switch err := f.decode(b[:n], c.linux.Load()); {
+		case err != nil:
 			c.s.Trace(dir, c.name, err.Error())
-		} else {
+		case f.Linux != nil:
+			c.s.Trace(dir, c.name, FormatLinux(f.Type, f.Tag, f.Linux))
+		default:
 			c.s.Trace(dir, c.name, Format(f.Msg()))
 		}
 		b = b[n:]

@@ -82,7 +82,7 @@ func (r *request) block() {
 	switch r.fc.Type {
 	case Twrite:
 		r.frame = l.in
-	case Tread:
+	case Tread, Treaddir:
 		r.own, l.out = l.out, nil
 		if r.at > 0 {
 			l.out = c.s.bufs.get(r.at)
@@ -218,5 +218,9 @@ func (r *request) fail(err error) {
 		c.s.Logger.Debug("request failed", "conn", c.name, "request", typeName(r.fc.Type), "err", err)
 	}
 	b := r.room(HeaderSize + 2 + MaxError)
+	if c.linux.Load() {
+		b.b, _ = AppendLinux(b.b, Rlerror, r.fc.Tag, &LError{c.s.errno(err)}) // has no strings
+		return
+	}
 	b.b = AppendRerror(b.b, r.fc.Tag, text)
 }

@@ -75,6 +75,8 @@ type Server struct {
 	// goes, msg is Format's line. It must be safe for concurrent use.
 	Trace func(dir, conn, msg string)
 
+	locks lockTable
+
 	once sync.Once
 	pool *pool
 	bufs buffers

@@ -14,10 +14,23 @@ import (
 func typeName(t uint8) string {
 	names := [...]string{"version", "auth", "attach", "error", "flush", "walk", "open", "create",
 		"read", "write", "clunk", "remove", "stat", "wstat"}
+	if int(t) < 2*len(linuxNames) && linuxNames[t/2] != "" {
+		return "TR"[t&1:][:1] + linuxNames[t/2]
+	}
 	if t < Tversion || t > Rwstat {
 		return fmt.Sprintf("message type %d", t)
 	}
 	return "TR"[(t-Tversion)&1:][:1] + names[(t-Tversion)/2]
+}
+
+// linuxNames are the names of the types that only 9P2000.L has, by half of them.
+var linuxNames = [...]string{
+	Rlerror / 2: "lerror", Tstatfs / 2: "statfs", Tlopen / 2: "lopen", Tlcreate / 2: "lcreate",
+	Tsymlink / 2: "symlink", Tmknod / 2: "mknod", Trename / 2: "rename", Treadlink / 2: "readlink",
+	Tgetattr / 2: "getattr", Tsetattr / 2: "setattr", Txattrwalk / 2: "xattrwalk",
+	Txattrcreate / 2: "xattrcreate", Treaddir / 2: "readdir", Tfsync / 2: "fsync", Tlock / 2: "lock",
+	Tgetlock / 2: "getlock", Tlink / 2: "link", Tmkdir / 2: "mkdir", Trenameat / 2: "renameat",
+	Tunlinkat / 2: "unlinkat",
 }
 
 // dataShown is how many bytes of a Twrite or Rread Format shows.
@@ -34,15 +47,7 @@ const dataShown = 256
 func Format(m proto.FCall) string {
 	var w textWriter
 	tag := m.GetTag()
-	head := func(t uint8) {
-		w.b.WriteString(typeName(t))
-		w.name("tag")
-		if tag == NOTAG {
-			w.b.WriteString("NOTAG")
-		} else {
-			fmt.Fprint(&w.b, tag)
-		}
-	}
+	head := func(t uint8) { w.head(t, tag) }
 	switch m := m.(type) {
 	case *proto.TRVersion:
 		head(m.Type)
@@ -162,6 +167,17 @@ func (d *Dir) String() string {
 
 // A textWriter builds a line of pairs.
 type textWriter struct{ b strings.Builder }
+
+// head begins a line with the message's type and tag.
+func (w *textWriter) head(t uint8, tag uint16) {
+	w.b.WriteString(typeName(t))
+	w.name("tag")
+	if tag == NOTAG {
+		w.b.WriteString("NOTAG")
+	} else {
+		fmt.Fprint(&w.b, tag)
+	}
+}
 
 func (w *textWriter) name(name string)          { w.b.WriteString(" " + name + " ") }
 func (w *textWriter) word(name, v string)       { w.name(name); w.b.WriteString(v) }
