@@ -13,8 +13,9 @@ const dumpQid = 1 << 63
 // A dumpDir is a fid on the directory that shows every snapshot as a directory. It is a
 // ninep.File. Walking to a label leads to the root of that snapshot.
 type dumpDir struct {
-	fs  *FS
-	uid int32
+	fs    *FS
+	uid   int32
+	linux bool // the client speaks 9P2000.L
 
 	mu      sync.Mutex
 	mode    int
@@ -43,10 +44,10 @@ func (d *dumpDir) Walk(c *ninep.Ctx, names []string, qids []ninep.Qid) (ninep.Fi
 	d.mu.Lock()
 	mode := d.mode
 	d.mu.Unlock()
-	if mode != notOpen {
+	if mode != notOpen && !d.linux {
 		return nil, 0, errInUse
 	}
-	w := walker{fs: d.fs, c: c, g: guard(c), uid: d.uid}
+	w := walker{fs: d.fs, c: c, g: guard(c), uid: d.uid, linux: d.linux}
 	return w.walk(names, qids)
 }
 

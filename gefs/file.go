@@ -19,14 +19,15 @@ const notOpen = -1
 //
 //   - It holds a reference on its Mount, its Dent and the Dent of the directory it lies in, which
 //     for a root is the root itself.
-//   - mount, uid, permit and fromDump never change. dent and dir change only when Create makes this
-//     File the new file, under mu.
+//   - mount, uid, permit, fromDump and linux never change. dent and dir change when Create makes this
+//     File the new file, and dir follows when the file was moved to another directory (home), under mu.
 type File struct {
 	fs       *FS
 	mount    *Mount
 	uid      int32
 	permit   bool // permission checks are off: attached with '%'
 	fromDump bool // '..' of the root is the dump directory
+	linux    bool // the client speaks 9P2000.L
 
 	mu     sync.RWMutex
 	dent   *Dent
@@ -37,6 +38,7 @@ type File struct {
 	// Reading a directory goes on where it stopped.
 	scanOff   uint64 // the offset that says so
 	scanAfter []byte // key of the last entry given
+	scan      dirScan
 }
 
 var _ ninep.File = (*File)(nil)
@@ -139,6 +141,49 @@ func (f *File) Read(c *ninep.Ctx, p []byte, off uint64) (int, error) {
 	defer f.mu.RUnlock()
 	n, err := f.readAt(g, p, off)
 	return n, f.fs.wire(err, "read", f)
+}
+
+// theDent returns the Dent, which is only the fid's own to hold: it may change when the fid's client
+// uses it for two requests at once.
+func (f *File) theDent() *Dent {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.dent
+}
+
+// home makes f.dir the directory that the file lies in now. A rename may have moved the file since the
+// walk; with the mutation lock none can until it is given back.
+func (f *File) home(g *epoch.Guard) error {
+	f.mu.RLock()
+	there := f.atHome()
+	f.mu.RUnlock()
+	if there {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.homeLocked(g)
+}
+
+// atHome reports whether f.dir is the directory of the file, if it is in any. f.mu is held.
+func (f *File) atHome() bool {
+	f.dent.mu.RLock()
+	defer f.dent.mu.RUnlock()
+	return f.dent.gone || f.dent.isRoot() || f.dent.pqid == f.dir.qid
+}
+
+// homeLocked is home for who holds f.mu.
+func (f *File) homeLocked(g *epoch.Guard) error {
+	if f.atHome() {
+		return nil
+	}
+	dir, err := f.mount.parent(g, f.dent)
+	if err != nil {
+		return err
+	}
+	f.dir.drop()
+	f.dir = dir
+	return nil
 }
 
 func (de *Dent) isDir() bool {
@@ -253,8 +298,13 @@ func (f *File) Clunk(c *ninep.Ctx) {
 	f.mu.Lock()
 	rclose := f.rclose
 	f.rclose = false
-	f.closeLocked()
+	last := f.closeLocked()
 	f.mu.Unlock()
+	if last {
+		f.fs.lockMut(c)
+		f.fs.sweepOrphan(f.dent)
+		f.fs.mutMu.Unlock()
+	}
 	if rclose {
 		if err := f.removeOnClose(c, g); err != nil {
 			f.fs.log.Warn("remove on close", "file", f.path(), "err", err)
@@ -265,16 +315,18 @@ func (f *File) Clunk(c *ninep.Ctx) {
 	f.fs.unmount(c, f.mount)
 }
 
-// closeLocked ends an open. f.mu is held.
-func (f *File) closeLocked() {
+// closeLocked ends an open. It reports whether that was the last of an orphan, which the caller then has
+// cleared. f.mu is held.
+func (f *File) closeLocked() (last bool) {
 	if f.mode == notOpen {
-		return
+		return false
 	}
 	f.mode = notOpen
 	f.dent.mu.Lock()
+	defer f.dent.mu.Unlock()
 	f.dent.opens--
 	if f.dent.opens == 0 {
 		f.dent.excl = false
 	}
-	f.dent.mu.Unlock()
+	return f.dent.lastClose()
 }

@@ -92,13 +92,16 @@ type Dent struct {
 	qid   uint64
 	refs  int // guarded by mount.dentMu
 
-	mu    sync.RWMutex
-	pqid  uint64 // key: the directory and the name
-	name  string
-	dir   kvfmt.Dir
-	gone  bool // removed
-	void  bool // was never the file's Dent: who looked it up found it moved
-	clean bool // no data block lies beyond the end, and none holds bytes beyond it but zeros
+	mu   sync.RWMutex
+	pqid uint64 // key: the directory and the name
+	name string
+	dir  kvfmt.Dir
+	gone bool // removed
+	// A file that was removed while somebody had it open, for a client that expects to keep it: the
+	// data stays until nobody has it open any more, which swept says.
+	orphan, swept bool
+	void          bool // was never the file's Dent: who looked it up found it moved
+	clean         bool // no data block lies beyond the end, and none holds bytes beyond it but zeros
 
 	opens int  // fids that have it open
 	excl  bool // one of them is the only one there may be

@@ -162,11 +162,20 @@ func (fs *FS) upsertPublish(g *epoch.Guard, m *Mount, msgs []kvfmt.Msg, publish 
 // retry runs a change that gives space back; if the disk is too full even for that, it commits,
 // which frees what is dead, and tries once more. change is called with the mutation lock held.
 func (fs *FS) retry(c *ninep.Ctx, change func() error) error {
+	return fs.retryWait(c, func() (bool, error) { return false, change() })
+}
+
+// retryWait is retry for a change that may have waited, and then has given the mutation lock back: that
+// ends it.
+func (fs *FS) retryWait(c *ninep.Ctx, change func() (waited bool, err error)) error {
 	for try := 0; ; try++ {
 		if err := fs.begin(c, 0); err != nil {
 			return err
 		}
-		err := change()
+		waited, err := change()
+		if waited {
+			return err
+		}
 		fs.end(c)
 		if !errors.Is(err, arena.ErrFull) || try == 2 {
 			return err
@@ -223,9 +232,11 @@ func (ch *change) touch(dir *Dent, uid int32, now int64) {
 	ch.wstat(dir, kvfmt.AppendWstat(nil, kvfmt.WMtime|kvfmt.WMuid, &kvfmt.Dir{Mtime: now, Muid: uid}))
 }
 
-// wstat adds a Wstat message for de.
+// wstat adds a Wstat message for de. An orphan has no entry any more, only its Dent.
 func (ch *change) wstat(de *Dent, payload []byte) {
-	ch.add(kvfmt.Wstat, de.key(nil), payload)
+	if !de.gone {
+		ch.add(kvfmt.Wstat, de.key(nil), payload)
+	}
 	ch.then(de, func(de *Dent) {
 		if err := kvfmt.ApplyWstat(&de.dir, payload); err != nil {
 			panic(err) // we made it
@@ -236,6 +247,10 @@ func (ch *change) wstat(de *Dent, payload []byte) {
 // apply upserts the batch. If that fails nothing has changed, and the new data blocks are free
 // again.
 func (ch *change) apply() error {
+	if len(ch.msgs) == 0 { // an orphan's values
+		ch.publish(func() {})
+		return nil
+	}
 	return ch.done(ch.fs.upsertPublish(ch.g, ch.m, ch.msgs, ch.publish))
 }
 

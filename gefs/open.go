@@ -66,6 +66,11 @@ func (f *File) openLocked(c *ninep.Ctx, mode uint8, mut bool) (ninep.Qid, error)
 			return none, f.fs.wire(err, "open", f)
 		}
 	}
+	if rclose {
+		if err := f.homeLocked(guard(c)); err != nil {
+			return none, f.fs.wire(err, "open", f)
+		}
+	}
 	dir := f.dir.values()
 	de := f.dent
 	de.mu.Lock()
@@ -123,6 +128,7 @@ func (f *File) openedFor(mode uint8) {
 	f.mode = int(mode)
 	f.rclose = mode&ninep.ORCLOSE != 0
 	f.scanOff, f.scanAfter = 0, nil
+	f.scan = dirScan{}
 }
 
 // Create makes a file in this directory and opens it. The mode is masked by the directory's, as
@@ -184,7 +190,9 @@ func (f *File) create(c *ninep.Ctx, name string, perm uint32, mode uint8) (ninep
 		Atime: now, Mtime: now,
 		Uid: f.uid, Gid: pd.Gid, Muid: f.uid,
 	}
-	if perm&dmDir != 0 {
+	if f.linux {
+		d.Mode = perm // the client has taken its umask
+	} else if perm&dmDir != 0 {
 		d.Mode = perm & (^uint32(0777) | pd.Mode&0777)
 	} else {
 		d.Mode = perm & (^uint32(0666) | pd.Mode&0666)

@@ -181,7 +181,13 @@ func (m *Mount) clears(g *epoch.Guard, rec kvfmt.Clear, max int) (msgs []kvfmt.M
 
 // clear adds to the batch what clears the file's data from offset from on, or else a record for the
 // background. start is to be called when the batch is applied.
+//
+// Of an orphan everything is cleared at once, in several batches: there is a record that speaks of all its
+// data already, and no place for another. A failure then may leave a part cleared.
 func (ch *change) clear(de *Dent, from uint64) (start func(), err error) {
+	if de.orphan {
+		return func() {}, ch.clearOrphan(de, from)
+	}
 	rec := kvfmt.Clear{Qid: de.qid, Gen: ch.gen, From: from, To: math.MaxUint64}
 	msgs, more, err := ch.m.clears(ch.g, rec, clearNow)
 	if err != nil {
@@ -196,6 +202,25 @@ func (ch *change) clear(de *Dent, from uint64) (start func(), err error) {
 		ch.m.hold()
 		ch.fs.sweeper.add(ch.m, rec)
 	}, nil
+}
+
+// clearOrphan clears the data of an orphan from offset from on; the last batch is ch itself.
+func (ch *change) clearOrphan(de *Dent, from uint64) error {
+	rec := orphanRecord(de)
+	rec.From = from
+	for {
+		msgs, more, err := ch.m.clears(ch.g, rec, clearNow)
+		if err != nil {
+			return err
+		}
+		if !more {
+			ch.msgs = append(ch.msgs, msgs...)
+			return nil
+		}
+		if err := ch.fs.upsert(ch.g, ch.m, msgs); err != nil {
+			return err
+		}
+	}
 }
 
 // widen makes the job that clears the end of the file clear all of it, once the batch is applied and

@@ -34,6 +34,7 @@ type walker struct {
 	uid      int32
 	permit   bool
 	fromDump bool
+	linux    bool
 	at       place
 }
 
@@ -42,12 +43,15 @@ var errStop = errors.New("walk ends here")
 
 // Walk follows names. Source: walk(5).
 func (f *File) Walk(c *ninep.Ctx, names []string, qids []ninep.Qid) (ninep.File, int, error) {
+	if err := f.home(guard(c)); err != nil {
+		return nil, 0, f.fs.wire(err, "walk", f)
+	}
 	f.mu.RLock()
-	if f.mode != notOpen {
+	if f.mode != notOpen && !f.linux { // Linux walks from open fids as well
 		f.mu.RUnlock()
 		return nil, 0, errInUse
 	}
-	w := walker{fs: f.fs, c: c, g: guard(c), uid: f.uid, permit: f.permit, fromDump: f.fromDump}
+	w := walker{fs: f.fs, c: c, g: guard(c), uid: f.uid, permit: f.permit, fromDump: f.fromDump, linux: f.linux}
 	f.mount.hold()
 	w.at = place{f.mount, f.dent.hold(), f.dir.hold()}
 	f.mu.RUnlock()
@@ -71,10 +75,10 @@ func (w *walker) walk(names []string, qids []ninep.Qid) (ninep.File, int, error)
 		qids[i] = q
 	}
 	if w.at.mount == nil {
-		return &dumpDir{fs: w.fs, uid: w.uid, mode: notOpen}, len(names), nil
+		return &dumpDir{fs: w.fs, uid: w.uid, linux: w.linux, mode: notOpen}, len(names), nil
 	}
 	return &File{
-		fs: w.fs, mount: w.at.mount, uid: w.uid, permit: w.permit, fromDump: w.fromDump,
+		fs: w.fs, mount: w.at.mount, uid: w.uid, permit: w.permit, fromDump: w.fromDump, linux: w.linux,
 		dent: w.at.dent, dir: w.at.dir, mode: notOpen,
 	}, len(names), nil
 }

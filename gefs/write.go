@@ -33,7 +33,7 @@ func (f *File) Write(c *ninep.Ctx, p []byte, off uint64) (int, error) {
 func (f *File) write(g *epoch.Guard, p []byte, off uint64) error {
 	de := f.dent
 	de.mu.RLock()
-	d, gone := de.dir, de.gone
+	d, gone := de.dir, de.gone && !de.kept()
 	de.mu.RUnlock()
 	switch {
 	case gone:

@@ -165,6 +165,9 @@ func (f *File) wstat(g *epoch.Guard, want *ninep.Dir) error {
 	if gone {
 		return errPhase
 	}
+	if err := f.homeLocked(g); err != nil {
+		return err
+	}
 	p, err := f.plan(g, want, &cur)
 	if err != nil || p.empty {
 		return err
