@@ -26,6 +26,15 @@
 // Clearing the blocks of a large file that was truncated or removed is done in the background. What
 // is still to be cleared stands in the tree itself, so that a crash does not forget it.
 //
+// # Linux
+//
+// Clients that speak 9P2000.L find the rules of Linux where they differ: a rename goes to any directory
+// of the snapshot and replaces what is there, in one batch; a file that is removed, or replaced, while it
+// is open keeps its data until the last fid that has it open goes (Dent.orphan). Its entry is gone at
+// once, and the record that has its data cleared stands in the tree from then on: after a crash the next
+// mount clears it. A File can find itself in another directory than it was walked to; whoever needs
+// File.dir calls home first.
+//
 // A check or a scrub reads the device while all this goes on: the state that was committed last is pinned
 // for it (blkstore.View), and nobody waits but for the moment in which that is done.
 //

@@ -2,7 +2,7 @@ package ninep
 
 import "github.com/knusbaum/go9p/proto"
 
-// Version is the one protocol this package speaks.
+// Version is the protocol that every FS is served by; see VersionL for the other.
 const Version = "9P2000"
 
 // Sizes of things on the wire, in bytes.

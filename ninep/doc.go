@@ -1,4 +1,4 @@
-// Package ninep is a 9P2000 server that knows nothing of the file system it serves: the strict
+// Package ninep is a server of 9P2000, and of 9P2000.L for Linux, that knows nothing of the file system it serves: the strict
 // codec, frames and msize, tags and flush, fids, auth fids, limits and hangup. What the messages
 // mean is up to the FS and its Files.
 //
@@ -26,7 +26,7 @@
 //
 // # What ends a connection, and what does not
 //
-// A frame that is not exactly a T-message of 9P2000, anything before Tversion, and a tag that an
+// A frame that is not exactly a T-message of the dialect, anything before Tversion, and a tag that an
 // outstanding request has (an Rerror would be taken for that one's answer) end the connection, and
 // nothing else. The replies to what came before are sent. Forgiven, with an Rerror, is damage inside
 // a single field that Unix clients cause without malice: a file name that is not UTF-8, a stat record
@@ -34,6 +34,25 @@
 //
 // When the client closes its sending side, or hangs up, its requests are cancelled, but one that
 // completes is still answered.
+//
+// # 9P2000.L
+//
+// A connection speaks the dialect that its last Tversion asked for: 9P2000.L if the FS is a LinuxFS, else
+// 9P2000. Frames, tags, flush, fids, limits and the order of replies are the same in both. What
+// differs:
+//
+//   - Every error is an Rlerror. Its number is looked up by the identity of errors (LinuxFS.Errno), never
+//     by text; what nobody knows is EIO.
+//   - Tauth and Tattach carry a number, which LinuxFS.UserOf makes a name where there is none.
+//   - Files that are LinuxFiles answer Linux's messages. For others they are EOPNOTSUPP, as are
+//     symbolic and hard links, devices and extended attributes always, and the messages of 9P2000 that
+//     the dialect has replaced.
+//   - Locks are advisory, on ranges of bytes, in memory, of a process of a connection. They go with the fid
+//     by which they came. Who finds a range taken is told so at once, also if it wanted to wait: Linux
+//     asks again. A connection can have 65,536 ranges.
+//
+// The form of each message is described once (LinuxMsg); decoding, encoding and printing follow from it.
+// A Tread, a Treaddir and a Twrite carry at most msize − IOHDRSZ bytes in either dialect.
 //
 // # Ownership
 //
@@ -43,6 +62,7 @@
 // # Locks
 //
 //	Server.mu      listeners and connections; nothing is taken inside
+//	lockTable.mu   locks of 9P2000.L; nothing is taken inside
 //	Conn.out.mu    order of the bytes on the wire; held without I/O
 //	  Conn.mu      fids, tags, outstanding requests
 //	    pool.mu    spare workers
