@@ -59,8 +59,16 @@ func (l *linux) at(p string) uint32 {
 	if p != "" {
 		names = strings.Split(p, "/")
 	}
-	f, err := l.Walk(l.root, names...)
-	l.must("walk "+p, err)
+	f := l.root
+	for first := true; first || len(names) > 0; first = false {
+		n := min(len(names), ninep.MaxWalk)
+		next, err := l.Walk(f, names[:n]...)
+		l.must("walk "+p, err)
+		if !first {
+			l.Clunk(f)
+		}
+		f, names = next, names[n:]
+	}
 	return f
 }
 
