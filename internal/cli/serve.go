@@ -47,6 +47,7 @@ type server struct {
 	noSnapshots bool
 	scrub       time.Duration // so long after one scrub the next begins; 0: only when the console says so
 	trace       traceFlag
+	limits      limitFlags
 
 	in   io.Reader
 	out  io.Writer // "listening ADDR", and 9P with stdio
@@ -100,6 +101,9 @@ with a slash in it.`,
 			if s.scrub < 0 {
 				return usagef("--scrub %v: a time cannot be negative", s.scrub)
 			}
+			if err := s.limits.check(); err != nil {
+				return err
+			}
 			return s.run(cmd.Context())
 		},
 	}
@@ -122,6 +126,7 @@ with a slash in it.`,
 	f.DurationVar(&s.scrub, "scrub", 0, "read all blocks in use in the background, again so long after the last time, like 168h; see scrub on the console")
 	f.BoolVar(&s.noSnapshots, "no-snapshots", false, "make and delete no automatic snapshots")
 	f.Var(&s.trace, "trace", "memory in MiB for what happened to blocks last, see save on the console; 0 for none")
+	s.limits.add(cmd)
 	f.TextVar(&s.level, "log", slog.LevelInfo, "log what is at least a `LEVEL`: debug, info, warn or error")
 	return cmd
 }
@@ -294,6 +299,7 @@ func (s *server) load(dev *blkdev.File) (*gefs.FS, error) {
 func (s *server) serve(ctx context.Context, fsys *gefs.FS, listeners []net.Listener, std *stdio, con *consoles) error {
 	srv := &ninep.Server{FS: fsys, NewWorker: fsys.NewWorker, FreeWorker: fsys.FreeWorker, Logger: s.log}
 	srv.Limits = connLimits(memory(), int64(s.mem.blocks())*blkfmt.BlkSize)
+	s.limits.apply(&srv.Limits)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// The consoles end last: one of them may be what ends the server, and has yet to say so.
