@@ -25,12 +25,14 @@ type IDMap interface {
 // nobodyID is what Linux users see as the owner who has no number there.
 const nobodyID = 65534
 
-// UserOf names the user with a Linux uid: as Options.IDs says, or else the one with this id in the
-// users table.
+// UserOf names the user with a Linux uid: the one who has it in Options.IDs, or else the one with this id
+// in the users table.
 func (fs *FS) UserOf(uid uint32) (string, error) {
 	if m := fs.opt.IDs; m != nil {
 		if name, ok := m.Name(uid); ok {
-			return name, nil
+			if _, ok := fs.Users().ID(name); ok {
+				return name, nil
+			}
 		}
 	}
 	if uid <= math.MaxInt32 {

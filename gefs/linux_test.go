@@ -681,7 +681,7 @@ func (m ids) Name(id uint32) (string, bool) {
 }
 
 func TestLinuxUsersHaveTheirNumbers(t *testing.T) {
-	w := newWorldOn(t, gefstest.Ream(t), gefs.Options{IDs: ids{"glenda": 1000, "sys": 50}})
+	w := newWorldOn(t, gefstest.Ream(t), gefs.Options{IDs: ids{"glenda": 1000, "sys": 50, "daemon": 2}})
 	l := w.linux("glenda", "")
 	l.put("", "f", "x")
 	f := l.at("f")

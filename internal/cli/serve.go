@@ -36,7 +36,8 @@ type server struct {
 	tls        tlsFlags
 	readOnly   bool
 	permissive bool
-	stdio      bool // also a connection on in and out
+	uids       string // file with the numbers of Linux users, in the form of passwd(5); none for none
+	stdio      bool   // also a connection on in and out
 	mem        memFlag
 	keyFile    string
 	level      slog.Level
@@ -118,6 +119,7 @@ with a slash in it.`,
 	f.Var(&create, "create", "make and ream DISK, of SIZE bytes (suffixes K M G T), if there is none")
 	f.BoolVar(&s.readOnly, "read-only", false, "write nothing to the disk")
 	f.BoolVar(&s.permissive, "permissive", false, "let everybody attach with % before the name, which switches permissions off")
+	f.StringVar(&s.uids, "uids", passwdFile, "numbers of users for clients that speak 9P2000.L, a `FILE` as passwd(5) has it; none for the users table's")
 	f.VarP(&s.mem, "memory", "m", "memory for cached blocks: 25%, 512M, 2G")
 	f.StringVar(&s.keyFile, "keyfile", "", "the disk's key file; with --create also make a disk hashed under it")
 	f.BoolVarP(&s.stdio, "stdio", "s", false, "also serve standard input and output; without -a nothing else, until the client hangs up")
@@ -263,6 +265,9 @@ func (s *server) load(dev *blkdev.File) (*gefs.FS, error) {
 		ScrubEvery: s.scrub,
 		Logger:     s.log,
 		Trace:      trace.New(int64(s.trace) << 20),
+	}
+	if opt.IDs, err = readUids(s.uids); err != nil {
+		return nil, err
 	}
 	if !s.noAuth {
 		opt.Trust = newTrust(s.peers).attach

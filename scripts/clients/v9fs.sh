@@ -3,7 +3,8 @@
 #
 #   scripts/clients/v9fs.sh [TREE]
 #
-# 1. a functional check of the mounted file system, asked for as 9p2000 and as 9p2000.u;
+# 1. a functional check of the mounted file system, asked for as 9p2000, 9p2000.u and 9p2000.L; in the last
+#    also programs: git, tar, gcc, sqlite, as far as this machine has them;
 # 2. TREE (default: net of the Go source) copied into the mount, fsynced, the server killed, another
 #    one started: every byte, name, mode and time has to be there;
 # 3. gefs9p check --strict finds the disk sound, and SIGTERM ends the server with 0.
@@ -61,7 +62,7 @@ mount() {
 }
 
 start
-for version in 9p2000 9p2000.u; do
+for version in 9p2000 9p2000.u 9p2000.L; do
 	rc=0
 	mount $version "$clients/v9fs/smoke.sh" >"$work/smoke" 2>&1 || rc=$?
 	[ $rc -lt 124 ] || { cat "$work/smoke"; fail "no mount with version=$version (status $rc)"; }
@@ -72,6 +73,11 @@ for version in 9p2000 9p2000.u; do
 	! grep '^FAIL' "$work/smoke" | grep -v "$known" || fail "see above: version=$version"
 	echo "v9fs: version=$version: $(sed -n 's/^smoke: //p' "$work/smoke")$(! grep -q "$known" "$work/smoke" || echo ', that one known: the text of EEXIST is Plan 9'"'"'s')"
 done
+
+# With 9p2000.L a rename replaces files, and programs that count on it count.
+(echo 'OVERWRITE=1'; cat "$clients/v9fs/apps.sh") >"$work/apps.sh"
+mount 9p2000.L -r "$work/apps.sh" >"$work/apps" 2>&1 || { cat "$work/apps"; fail "programs with version=9p2000.L"; }
+echo "v9fs: version=9p2000.L: $(sed -n 's/^ok   \([^ ]*\) (.*/\1/p' "$work/apps" | tr '\n' ' ')work"
 
 # what the tree holds: names, modes, sizes and seconds, and the sums of all bytes
 list() { find . \( -type f -printf 'f %p %m %s %Ts\n' -o -type d -printf 'd %p %m %Ts\n' \) | LC_ALL=C sort; }
