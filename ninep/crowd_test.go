@@ -131,8 +131,12 @@ func busy(t *testing.T, ps []*ninetest.Peer) (p50, p99 time.Duration) {
 	frame := ninetest.Frames(t, &proto.TRead{Fid: 1, Count: 4096})
 	for i, p := range ps {
 		wg.Go(func() {
+			p.Conn.(net.Conn).SetDeadline(time.Now().Add(3 * ninetest.Patience))
 			var b []byte
 			for range *crowdRound {
+				if t.Failed() {
+					return // one is enough
+				}
 				began := time.Now()
 				_, err := p.Conn.Write(frame)
 				if err == nil {

@@ -1,0 +1,145 @@
+package ninep_test
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/knusbaum/go9p/proto"
+
+	"gefs9p/ninep"
+	"gefs9p/ninep/ninetest"
+)
+
+// FuzzSession sends what the bytes say, as requests: each takes a byte that selects it and three more for
+// its numbers, so that fids, tags, flushes, new versions and auth fids collide; 0xff sends the rest as it
+// is. Handlers block where the bytes say so. Whatever it is, there is one reply to a tag at most, every
+// reply is one of 9P2000, the connection ends when the client hangs up, and every File is clunked once.
+func FuzzSession(f *testing.F) {
+	rnd := rand.New(rand.NewPCG(1, 1))
+	for range 20 {
+		b := make([]byte, 40+rnd.IntN(200))
+		for i := range b {
+			b[i] = byte(rnd.Uint32()) & 0x7f
+		}
+		f.Add(b)
+	}
+	f.Add([]byte("\x00\x00\x00\x00\xff\x19\x00\x00\x00\x76\x01\x00"))
+	f.Add([]byte{13, 1, 9, 0, 8, 2, 9, 0, 9, 3, 9, 0, 12, 4, 1, 9})
+	f.Fuzz(func(t *testing.T, in []byte) {
+		fs := ninetest.New()
+		fs.Put("hello", []byte("hello, world\n"))
+		fs.Put("dir/a", []byte("a"))
+		if len(in)%3 == 0 {
+			fs.Secret = "x"
+		}
+		fs.Hook = func(c *ninep.Ctx, op, name string) error {
+			if len(in) > 8 && (len(op)+len(name)+int(in[7]))%4 == 0 {
+				c.Block()
+			}
+			return nil
+		}
+		s := &ninep.Server{FS: fs, Limits: ninep.Limits{Workers: 2, Outstanding: 3, Fids: 6, Msize: 4096, Held: 8 << 10, Output: 8 << 10}}
+		client, server := net.Pipe()
+		done := make(chan struct{})
+		go func() {
+			s.ServeConn(context.Background(), server)
+			close(done)
+		}()
+		replies := make(chan error, 1)
+		go func() {
+			var b []byte
+			var err error
+			for err == nil {
+				if b, err = ninep.ReadFrame(client, b, 8192); err != nil {
+					break
+				}
+				var fc ninep.Fcall
+				if err = fc.Decode(b); err == nil && fc.Type&1 == 0 {
+					err = io.ErrNoProgress // a request
+				}
+				if err != nil {
+					client.Close()
+					replies <- err
+					return
+				}
+			}
+			replies <- nil
+		}()
+		client.SetWriteDeadline(time.Now().Add(ninetest.Patience))
+		for _, b := range sessionBytes(t, in) {
+			if _, err := client.Write(b); err != nil {
+				break // hung up on
+			}
+		}
+		client.Close()
+		if err := <-replies; err != nil {
+			t.Fatalf("the server sent what is no reply: %v", err)
+		}
+		select {
+		case <-done:
+		case <-time.After(ninetest.Patience):
+			t.Fatal("the connection does not end")
+		}
+		s.Shutdown(context.Background())
+		if n := fs.Live(); n != 0 {
+			t.Errorf("%d Files never clunked", n)
+		}
+		for _, m := range fs.Misuse() {
+			t.Errorf("misuse: %s", m)
+		}
+	})
+}
+
+// sessionBytes makes of the bytes what is written, piece by piece.
+func sessionBytes(t *testing.T, in []byte) (out [][]byte) {
+	frame := func(m proto.FCall) { out = append(out, ninetest.Frames(t, m)) }
+	version := func(v string, msize uint32) {
+		frame(&proto.TRVersion{Header: proto.Header{Type: ninep.Tversion, Tag: ninep.NOTAG}, Msize: msize, Version: v})
+	}
+	version("9P2000", 4096)
+	names := []string{"hello", "dir", "a", "..", "new", ""}
+	modes := []uint8{ninep.OREAD, ninep.OWRITE, ninep.ORDWR, ninep.OWRITE | ninep.OTRUNC, ninep.ORDWR | ninep.ORCLOSE, 0xff}
+	for ; len(in) >= 4; in = in[4:] {
+		x, y := uint32(in[2]), uint32(in[3])
+		h, fid, newfid := proto.Header{Tag: uint16(in[1] % 32)}, x%8, y%8
+		switch in[0] % 16 {
+		case 0, 1:
+			frame(&proto.TAttach{Header: h, Fid: fid, Afid: ninep.NOFID, Uname: "glenda"})
+		case 2:
+			frame(&proto.TAttach{Header: h, Fid: fid, Afid: newfid, Uname: "glenda"})
+		case 3, 4, 5:
+			wname := []string{names[x/8%6], names[y/8%6]}[:(x+y)%3]
+			frame(&proto.TWalk{Header: h, Fid: fid, Newfid: newfid, Nwname: uint16(len(wname)), Wname: wname})
+		case 6, 7:
+			frame(&proto.TOpen{Header: h, Fid: fid, Mode: proto.Mode(modes[y%6])})
+		case 8:
+			frame(&proto.TCreate{Header: h, Fid: fid, Name: names[y%6], Perm: 0666 | x&1*ninep.DMDIR, Mode: modes[x%6]})
+		case 9:
+			frame(&proto.TRead{Header: h, Fid: fid, Offset: uint64(x), Count: y * y * y * 300})
+		case 10:
+			frame(&proto.TWrite{Header: h, Fid: fid, Offset: uint64(x), Count: y * 10, Data: make([]byte, y*10)})
+		case 11:
+			frame(&proto.TClunk{Header: h, Fid: fid})
+		case 12:
+			frame(&proto.TFlush{Header: h, Oldtag: uint16(y % 32)})
+		case 13:
+			frame(&proto.TAuth{Header: h, Afid: fid, Uname: "glenda"})
+		case 14:
+			frame(&proto.TRemove{Header: h, Fid: fid})
+		case 15:
+			switch {
+			case in[0] == 0xff:
+				return append(out, in[1:])
+			case x < 32:
+				version([]string{"9P2000", "9P2000.L", "9P1999", ""}[y%4], 100*y)
+			default:
+				frame(&proto.TStat{Header: h, Fid: fid})
+			}
+		}
+	}
+	return out
+}
