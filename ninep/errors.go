@@ -84,7 +84,7 @@ func (e *DecodeError) answer() (Error, bool) {
 }
 
 // wireText is what the client is told for err: the text of the first Error in its chain, or else
-// all of it. plain says that err was nothing but an Error, so that there is nothing to log.
+// all of it. plain says that err was nothing but an Error, or an Errno, so that there is nothing to log.
 func wireText(err error) (text string, plain, known bool) {
 	if e, ok := err.(Error); ok {
 		return string(e), true, true
@@ -92,6 +92,9 @@ func wireText(err error) (text string, plain, known bool) {
 	var e Error
 	if errors.As(err, &e) {
 		return string(e), false, true
+	}
+	if no, ok := err.(Errno); ok {
+		return no.Error(), true, true
 	}
 	return err.Error(), false, false
 }

@@ -176,6 +176,15 @@ func FuzzDecodeLinux(f *testing.F) {
 	})
 }
 
+func TestARefusalByNumberIsNothingToLog(t *testing.T) {
+	if _, plain, known := wireText(EOPNOTSUPP); !plain || !known {
+		t.Errorf("EOPNOTSUPP: plain %t, known %t", plain, known)
+	}
+	if _, plain, known := wireText(errors.New("disk on fire")); plain || known {
+		t.Errorf("a failure: plain %t, known %t", plain, known)
+	}
+}
+
 func TestTimesAreSecondsAndNanoseconds(t *testing.T) {
 	for _, ns := range []int64{0, 1, -1, 999999999, -1e9, 1e9, -1500000000, 1234567890123456789} {
 		l := linuxTime(ns)
