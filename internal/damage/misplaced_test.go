@@ -1,7 +1,6 @@
 package damage_test
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -137,12 +136,7 @@ func (r *rig) misplace(rnd *rand.Rand) string {
 func TestRigHasHistory(t *testing.T) {
 	r := newRig(t)
 	for _, k := range kinds {
-		again := 0
-		for _, b := range r.byType[k] {
-			if len(r.before[b.Addr]) > 0 && !bytes.Equal(r.older(b.Addr, 0), make([]byte, blkfmt.BlkSize)) {
-				again++
-			}
-		}
+		again := r.usedAgain(k)
 		t.Logf("%v: %d blocks, %d of them held something else before", k, len(r.byType[k]), again)
 		if len(r.byType[k]) == 0 || again == 0 && k != blkfmt.Data {
 			t.Errorf("%v: the rig has %d, %d of them with a past", k, len(r.byType[k]), again)

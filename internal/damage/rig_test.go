@@ -125,7 +125,28 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-func makeRig() (*rig, error) {
+// makeRig makes a rig with a past. Which blocks are used again depends on when readers leave, so it may take
+// more than one disk.
+func makeRig() (r *rig, err error) {
+	for range 20 {
+		if r, err = makeAnyRig(); err != nil || !slices.ContainsFunc(kinds, func(k blkfmt.Type) bool { return k != blkfmt.Data && r.usedAgain(k) == 0 }) {
+			return r, err
+		}
+	}
+	return r, nil // TestRigHasHistory says what it lacks
+}
+
+// usedAgain returns how many blocks of the kind held something else before.
+func (r *rig) usedAgain(k blkfmt.Type) (n int) {
+	for _, b := range r.byType[k] {
+		if len(r.before[b.Addr]) > 0 && !bytes.Equal(r.older(b.Addr, 0), make([]byte, blkfmt.BlkSize)) {
+			n++
+		}
+	}
+	return n
+}
+
+func makeAnyRig() (*rig, error) {
 	img := blkdev.NewMem(gefstest.SmallDisk)
 	disk := watch(img)
 	if err := gefs.Ream(disk, gefs.ReamOptions{User: gefstest.User}); err != nil {

@@ -142,6 +142,9 @@ func clearing(o *gefstest.Oracle) (ops []Op) {
 // TestDiskFilledAndClearedAgain fills a disk, with snapshots, until nothing fits, and takes everything away
 // again, cycle after cycle: none leaks a block, and as much fits into the last as into the first.
 func TestDiskFilledAndClearedAgain(t *testing.T) {
+	if raceEnabled && testing.Short() {
+		t.Skip("one client and no parallelism, and minutes with the race detector")
+	}
 	row := flags.Row(t, 9, Size{Ordinary: 3, Short: 1})
 	row.Workers = 1
 	disk, err := NewDisk(0)

@@ -16,7 +16,9 @@ const powerOps = 10000
 func history(t *testing.T, row *Row, ops int) *History {
 	t.Helper()
 	if testing.Short() && !row.Long() {
-		ops /= 10
+		if ops /= 10; raceEnabled {
+			ops /= 4
+		}
 	}
 	disk, err := NewDisk(1500)
 	if err != nil {
