@@ -21,7 +21,7 @@ const usersText = `-1:adm::glenda
 4:chief:chief:
 5:boss:boss:
 6:other:other:
-7:team:chief:member,chief
+7:team:chief:member,chief,none
 8:crew::owner,member
 9:band:boss:owner
 10:mallory:mallory:
@@ -44,7 +44,7 @@ var people = []*person{
 	{name: "boss", leads: []string{"boss", "band"}}, // leads what they are not in
 	{name: "other", leads: []string{"other"}},
 	{name: "team"},
-	{name: "none", none: true},
+	{name: "none", in: []string{"team"}, none: true}, // which is worth nothing
 	{name: "adm"},
 	{name: "glenda", in: []string{"adm"}, leads: []string{"glenda", "adm"}},
 	{name: "mallory", in: []string{"nogroup"}, leads: []string{"mallory", "nogroup"}, barred: true},
