@@ -14,6 +14,13 @@
 //   - Any other block is part of the committed state. The next Seal logs it as free before its
 //     barrier, and it is handed out only after that commit is durable and its readers have left.
 //
+// A write to a part of a block that is still in the queue makes a new block all the same, and does not
+// change the queued one. The pointer in the tree has the queued one's hash. Readers copy from it without a
+// lock, and a write with its length and time becomes visible in one moment only because its bytes are nowhere
+// before. And a tree that was forked since may point at it. What the new block costs is a copy in memory: the old
+// one's write is cancelled when it is freed, and as messages reach their leaf long before the queue is
+// full, few are written that need not be.
+//
 // # The commit
 //
 // Seal, with all mutations held off, fixes what the commit holds. Commit.Run, while mutations go on,
