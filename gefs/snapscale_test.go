@@ -69,6 +69,9 @@ func TestManySnapshots(t *testing.T) {
 		s.put(fmt.Sprintf("f%03d", i), 0644, "before")
 	}
 	n := *snapsFlag
+	if testing.Short() {
+		n = min(n, 110)
+	}
 	name := func(i int) string { return fmt.Sprintf("main@%06d", i) }
 	write := func(i int) {
 		for k := range 5 {
@@ -159,6 +162,9 @@ func TestManySnapshots(t *testing.T) {
 // answered at once, and the space comes back while they go on; how long they wait for answers is logged.
 // -large 10240 is the figure in docs/performance.md.
 func TestDeletingALargeSnapshot(t *testing.T) {
+	if testing.Short() {
+		*largeFlag = min(*largeFlag, 16)
+	}
 	for _, kind := range []string{"snapshot", "snapshot after a restart", "fork"} {
 		t.Run(kind, func(t *testing.T) { deleteLarge(t, kind) })
 	}
