@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -20,14 +21,14 @@ type recorder struct {
 	testing.TB
 	mu       sync.Mutex
 	log      []string
-	failed   bool
+	failed   atomic.Bool
 	cleanups []func()
 }
 
 func (r *recorder) Helper()          {}
 func (r *recorder) Name() string     { return "TestIt" }
 func (r *recorder) Skipped() bool    { return false }
-func (r *recorder) Failed() bool     { return r.failed }
+func (r *recorder) Failed() bool     { return r.failed.Load() }
 func (r *recorder) Cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
 func (r *recorder) Logf(format string, args ...any) {
 	r.mu.Lock()
@@ -36,11 +37,11 @@ func (r *recorder) Logf(format string, args ...any) {
 }
 func (r *recorder) Error(args ...any) {
 	r.Logf("%s", fmt.Sprint(args...))
-	r.failed = true
+	r.failed.Store(true)
 }
 func (r *recorder) Errorf(format string, args ...any) {
 	r.Logf(format, args...)
-	r.failed = true
+	r.failed.Store(true)
 }
 
 // finish ends the test and returns the lines that match.
@@ -112,7 +113,7 @@ func TestRowSaysHowToTryAFailureAgain(t *testing.T) {
 		}
 		return nil
 	})
-	if !rec.failed {
+	if !rec.failed.Load() {
 		t.Error("a failure does not fail the test")
 	}
 	again := rec.finish("faults: again: ")
@@ -137,7 +138,7 @@ func TestRowSaysHowToTryAFailureAgain(t *testing.T) {
 func TestRowWithoutCasesFails(t *testing.T) {
 	rec := &recorder{TB: t}
 	testFlags().Row(rec, 3, Size{Ordinary: 5}).Each(numbers(0), func(string) error { return nil })
-	if rec.finish(""); !rec.failed {
+	if rec.finish(""); !rec.failed.Load() {
 		t.Error("a row that tried nothing passes")
 	}
 }
