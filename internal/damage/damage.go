@@ -182,21 +182,30 @@ func (w *walk) chain(a blkfmt.Addr, t blkfmt.Type, qgen int64) {
 // EndsLog reports whether the log block p has the barrier of commit qgen, at which replay stops.
 func EndsLog(p []byte, qgen int64) bool {
 	n := int(binary.BigEndian.Uint16(p[2:]))
-	return n <= blkfmt.LogSpc && hasBarrier(p[blkfmt.LogHdSize:][:n], qgen)
+	_, ok := barrier(p[:blkfmt.LogHdSize+min(n, blkfmt.LogSpc)], qgen)
+	return ok && n <= blkfmt.LogSpc
 }
 
-func hasBarrier(p []byte, qgen int64) bool {
-	for len(p) > 0 {
-		e, n, err := logfmt.Next(p)
+// Replayed returns the entries of the log block p up to the barrier of commit qgen, or all of them.
+func Replayed(p []byte, qgen int64) []byte {
+	n := min(int(binary.BigEndian.Uint16(p[2:])), blkfmt.LogSpc)
+	end, _ := barrier(p[:blkfmt.LogHdSize+n], qgen)
+	return p[blkfmt.LogHdSize:end]
+}
+
+// barrier returns where the log block p, cut where its entries end, has been replayed to once the barrier
+// of commit qgen is found.
+func barrier(p []byte, qgen int64) (end int, ok bool) {
+	end = blkfmt.LogHdSize
+	for end < len(p) && !ok {
+		e, n, err := logfmt.Next(p[end:])
 		if err != nil {
-			return false
+			return end, false
 		}
-		if e.Op == logfmt.Sync && e.Qgen >= qgen {
-			return true
-		}
-		p = p[n:]
+		end += n
+		ok = e.Op == logfmt.Sync && e.Qgen >= qgen
 	}
-	return false
+	return end, ok
 }
 
 // node goes through the tree below the pointer in slot, whose hash it makes good.
