@@ -110,17 +110,25 @@ func (d *Disk) Sound(img *blkdev.Mem) error {
 	return err
 }
 
-// sound is Sound, and also says whether deletions of snapshots have left something to do.
-func (d *Disk) sound(chk *check.Checker, img *blkdev.Mem) (waits bool, err error) {
+// unfinished says what a server goes on with as soon as it has opened the disk.
+type unfinished struct {
+	deletions bool // of snapshots
+	clearing  bool // of files that were truncated or removed
+}
+
+// sound is Sound, and also says what is unfinished.
+func (d *Disk) sound(chk *check.Checker, img *blkdev.Mem) (left unfinished, err error) {
 	rep, err := report(chk, img)
 	if err != nil {
-		return false, err
+		return left, err
 	}
 	leaks := rep.Found[check.Leak] - rep.ByKind[check.Leaked]
 	if !rep.Clean(false) || leaks != 0 || count(rep.Leaked) != d.leaked {
-		return false, fmt.Errorf("check finds, where %d blocks belonged to nobody before:\n%s", d.leaked, gefstest.Text(rep))
+		return left, fmt.Errorf("check finds, where %d blocks belonged to nobody before:\n%s", d.leaked, gefstest.Text(rep))
 	}
-	return rep.ByKind[check.SnapStale]+rep.ByKind[check.DeadWaiting] > 0, nil
+	left.deletions = rep.ByKind[check.SnapStale]+rep.ByKind[check.DeadWaiting] > 0
+	left.clearing = rep.ByKind[check.Clearing] > 0
+	return left, nil
 }
 
 // count returns how many blocks the extents have.

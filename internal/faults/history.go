@@ -166,11 +166,12 @@ func (h *History) Verify(cut blkdev.Cut) (*blkdev.Mem, int, error) {
 }
 
 // look checks the disk, opens it twice, and returns what it finds there. Opening changes nothing, unless
-// deletions of snapshots have left something to do: that is ended then, and the contents are the same.
+// something is unfinished: the server goes on with it then, and the contents are the same. Deletions of
+// snapshots are ended.
 func (h *History) look(img *blkdev.Mem, all bool) (d gefstest.Digest, err error) {
 	chk := h.pool.Get().(*check.Checker)
 	defer h.pool.Put(chk)
-	waits, err := h.base.sound(chk, img)
+	left, err := h.base.sound(chk, img)
 	if err != nil {
 		return d, err
 	}
@@ -185,7 +186,7 @@ func (h *History) look(img *blkdev.Mem, all bool) (d gefstest.Digest, err error)
 		switch {
 		case again == 0:
 			d, err = h.contents(fs, root, all)
-		case waits:
+		case left.deletions || left.clearing:
 			var then gefstest.Digest
 			if then, err = h.contents(fs, root, true); err == nil && then != d {
 				err = errors.New("the second opening finds other contents than the first")
@@ -197,10 +198,10 @@ func (h *History) look(img *blkdev.Mem, all bool) (d gefstest.Digest, err error)
 			return d, err
 		}
 	}
-	if !waits {
+	if !left.deletions {
 		return d, nil
 	}
-	if waits, err = h.base.sound(chk, img); err == nil && waits {
+	if left, err = h.base.sound(chk, img); err == nil && left.deletions {
 		err = errors.New("deletions that were not ended before are not ended after two openings")
 	}
 	return d, err
