@@ -58,6 +58,24 @@ func (fs *FS) DataAddr(label string, qid uint64) (at blkfmt.Addr, err error) {
 	return bp.Addr, err
 }
 
+// PlantData gives the file a data block at off, which need not be where one may begin: the one it has at 0.
+func (fs *FS) PlantData(label string, qid, off uint64) error {
+	c, end := fs.Background()
+	defer end()
+	m, err := fs.mount(c, label)
+	if err != nil {
+		return err
+	}
+	defer fs.unmount(c, m)
+	v, err := m.tree.Lookup(guard(c), kvfmt.AppendDatKey(nil, qid, 0), nil)
+	if err != nil {
+		return err
+	}
+	fs.mutMu.Lock()
+	defer fs.mutMu.Unlock()
+	return fs.upsert(guard(c), m, []kvfmt.Msg{{Op: kvfmt.Insert, Key: kvfmt.AppendDatKey(nil, qid, off), Val: v}})
+}
+
 // A Limiter is a limiter with a clock of the test's.
 type Limiter struct{ l *limiter }
 

@@ -6,10 +6,12 @@ import (
 	"testing"
 
 	"gefs9p/blkdev"
+	"gefs9p/blkfmt"
 	"gefs9p/blkstore"
 	"gefs9p/check"
 	"gefs9p/gefs"
 	"gefs9p/internal/gefstest"
+	"gefs9p/ninep"
 )
 
 // TestDeletionThatCannotReadGoesOnAfterARestart fails each of the reads that giving back the space of a
@@ -74,4 +76,24 @@ func deletionFails(t *testing.T, img *blkdev.Mem, label string, nth int) (failed
 		t.Fatalf("%s, read %d: something is left to do after a restart", label, nth)
 	}
 	return failed
+}
+
+// TestDataAtAnOddPlaceIsCorruption reads a file one of whose blocks begins where none can, as on a disk that
+// was damaged before it was hashed.
+func TestDataAtAnOddPlaceIsCorruption(t *testing.T) {
+	w := newWorld(t)
+	s := w.as("glenda", "")
+	s.put("good", 0o644, "good")
+	s.put("bad", 0o644, strings.Repeat("b", 3*blkfmt.BlkSize))
+	for _, off := range []uint64{2048, 2*blkfmt.BlkSize - 1} {
+		if err := w.fs.PlantData("main", s.stat("bad").Qid.Uid, off); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.open("bad", ninep.OREAD).readErr(); err == nil || !strings.Contains(err.Error(), "corrupt") || !strings.Contains(err.Error(), "bad") {
+			t.Errorf("a block at %d: %v", off, err)
+		}
+	}
+	if got := s.get("good"); got != "good" {
+		t.Errorf("the other file holds %q", got)
+	}
 }

@@ -235,9 +235,7 @@ func (f *File) readAt(g *epoch.Guard, p []byte, off uint64) (int, error) {
 		to := kvfmt.AppendDatKey(kto[:0], f.dent.qid, end)
 		err := view.ScanRange(g, from, to, func(k, v []byte) bool {
 			var pc piece
-			if _, pc.off, bad = kvfmt.GetDat(k); bad == nil {
-				pc.bp, bad = kvfmt.GetDatVal(v)
-			}
+			pc.off, pc.bp, bad = dataPair(k, v)
 			pieces = append(pieces, pc)
 			return bad == nil
 		})
@@ -265,6 +263,18 @@ func (f *File) readAt(g *epoch.Guard, p []byte, off uint64) (int, error) {
 	}
 	clear(p[done:])
 	return len(p), nil
+}
+
+// dataPair decodes the key and value of a data block. Blocks that would overlap are an error: the reader
+// of a range relies on their order.
+func dataPair(k, v []byte) (off uint64, bp blkfmt.Bptr, err error) {
+	if _, off, err = kvfmt.GetDat(k); err == nil {
+		bp, err = kvfmt.GetDatVal(v)
+	}
+	if err == nil && off%blkfmt.BlkSize != 0 {
+		err = &blkfmt.CorruptError{Addr: bp.Addr, Type: blkfmt.Data, What: fmt.Sprintf("a data block at offset %d of a file, inside of another", off)}
+	}
+	return off, bp, err
 }
 
 // dataPtr returns the pointer to the data block of the file at off, and whether there is one.

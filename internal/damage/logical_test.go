@@ -72,6 +72,7 @@ func TestTheRigPassesUndamaged(t *testing.T) {
 func FuzzDamageUnderGoodHashes(f *testing.F) {
 	f.Add([]byte{4, 0, 20, 0, 3, 1, 0, 9})
 	f.Add([]byte{7, 1, 200, 0, 5, 9, 0, 0, 2, 0, 40, 0, 12, 1, 0, 0})
+	f.Add([]byte("\xaf\xc5\x65\x49\xb1\x7b\x58\xb2\x6c\x5d\x55\x41\x0c\x04\x70\xd4\x0d\x76\xc7\x3f\x85\xf1\x97\xe4")) // a data block that overlaps another
 	f.Fuzz(func(t *testing.T, script []byte) {
 		r := newRig(t)
 		if err := inTime(func() error { return r.tryScript(script[:min(len(script), 8*damage.StepSize)]) }); err != nil {
