@@ -32,7 +32,7 @@ func (d *dumpDir) Readdir(c *ninep.Ctx, p []byte, off uint64) (int, error) {
 	}
 	all := []entry{{".", dumpQid}, {"..", dumpQid}}
 	for _, l := range d.fs.forest.Labels() {
-		all = append(all, entry{l.Name, uint64(l.Gen)})
+		all = append(all, entry{l.Name, salt(l.Name)})
 	}
 	out := p[:0]
 	for i := off; i < uint64(len(all)); i++ {

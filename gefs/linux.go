@@ -200,7 +200,7 @@ func (f *File) Getattr(c *ninep.Ctx, a *ninep.Attr) error {
 	defer f.dent.mu.RUnlock()
 	d := &f.dent.dir
 	*a = ninep.Attr{
-		Qid: wireQid(d.Qid), Mode: ninep.SIfreg | d.Mode&dmPerm,
+		Qid: f.wireQid(d.Qid), Mode: ninep.SIfreg | d.Mode&dmPerm,
 		Uid: f.fs.linuxID(d.Uid), Gid: f.fs.linuxID(d.Gid), Nlink: 1,
 		Size: d.Length, Blksize: blkfmt.BlkSize, Blocks: (d.Length + blkfmt.BlkSize - 1) / blkfmt.BlkSize * (blkfmt.BlkSize / 512),
 		Atime: d.Atime, Mtime: d.Mtime, Ctime: d.Mtime,

@@ -17,7 +17,8 @@ type Mount struct {
 	fs   *FS
 	name string
 	tree *snap.Tree
-	refs int // guarded by FS.mountMu
+	salt uint64 // see apart.go
+	refs int    // guarded by FS.mountMu
 
 	dentMu sync.Mutex
 	dents  map[uint64]*Dent // by qid path
@@ -46,7 +47,7 @@ func (fs *FS) mount(c *ninep.Ctx, name string) (*Mount, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Mount{fs: fs, name: name, tree: t, refs: 1, dents: make(map[uint64]*Dent)}
+	m := &Mount{fs: fs, name: name, tree: t, salt: salt(name), refs: 1, dents: make(map[uint64]*Dent)}
 	fs.mounts[name] = m
 	if t.Mutable() && fs.st.CanWrite() {
 		fs.sweeper.resume(m)

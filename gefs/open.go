@@ -108,7 +108,7 @@ func (f *File) openLocked(c *ninep.Ctx, mode uint8, mut bool) (ninep.Qid, error)
 		return none, errExclusive
 	}
 	f.opened(mode)
-	return wireQid(d.Qid), nil
+	return f.wireQid(d.Qid), nil
 }
 
 // opened marks the fid as open. f.mu and f.dent.mu are held.
@@ -213,5 +213,5 @@ func (f *File) create(c *ninep.Ctx, name string, perm uint32, mode uint8) (ninep
 	f.dir.drop()
 	f.dir, f.dent = dir, de
 	f.openedFor(mode)
-	return wireQid(d.Qid), nil
+	return f.wireQid(d.Qid), nil
 }

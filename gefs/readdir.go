@@ -52,7 +52,7 @@ func (f *File) Readdir(c *ninep.Ctx, p []byte, off uint64) (int, error) {
 		case !fits:
 			return len(out), nil
 		}
-		out = ninep.AppendDirent(out, wireQid(d.values().Qid), off+1, ninep.DTDir, name)
+		out = ninep.AppendDirent(out, f.wireQid(d.values().Qid), off+1, ninep.DTDir, name)
 	}
 	out, err := f.dirents(g, out, len(p), off)
 	return len(out), f.fs.wire(err, "read directory", f)
@@ -95,7 +95,7 @@ func (f *File) dirents(g *epoch.Guard, out []byte, size int, off uint64) ([]byte
 			typ = ninep.DTDir
 		}
 		at++
-		out = ninep.AppendDirent(out, wireQid(e.Qid), at, typ, ent.Name)
+		out = ninep.AppendDirent(out, f.wireQid(e.Qid), at, typ, ent.Name)
 		last = append(last[:0], k...)
 		return true
 	})

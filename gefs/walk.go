@@ -114,7 +114,7 @@ func (w *walker) step(name string) (ninep.Qid, error) {
 	}
 	w.at.dir.drop()
 	w.at.dir, w.at.dent = de, nd
-	return wireQid(nd.values().Qid), nil
+	return w.wireQid(m, nd.values().Qid), nil
 }
 
 // up goes to the directory that w.at lies in. The root of a tree lies in itself, or, if the client
@@ -127,9 +127,9 @@ func (w *walker) up() (ninep.Qid, error) {
 			w.at = place{}
 			return (&dumpDir{fs: w.fs}).qid(), nil
 		}
-		return wireQid(de.values().Qid), nil
+		return w.wireQid(m, de.values().Qid), nil
 	}
-	q := wireQid(dir.values().Qid)
+	q := w.wireQid(m, dir.values().Qid)
 	above, err := m.parent(w.g, dir)
 	if err != nil {
 		return ninep.Qid{}, err
@@ -189,5 +189,5 @@ func (w *walker) intoDump(name string) (ninep.Qid, error) {
 	}
 	w.at = place{m, f.dent, f.dir}
 	w.fromDump = true
-	return wireQid(f.dent.values().Qid), nil
+	return w.wireQid(m, f.dent.values().Qid), nil
 }
