@@ -8,10 +8,13 @@ import (
 	"sync"
 )
 
-// dp9ik is the protocol's name where it is negotiated.
-const dp9ik = "dp9ik"
+// Names of protocols where they are negotiated.
+const (
+	dp9ik = "dp9ik"
+	p9sk1 = "p9sk1"
+)
 
-// maxChoice bounds what a client answers to the offer, its NUL included.
+// maxChoice bounds what a client answers to the offer, its NUL included. Both names are as long.
 const maxChoice = len(dp9ik) + 1 + domField
 
 // A Conv is a server's side of one conversation: what a client reads from and writes to an auth fid.
@@ -27,10 +30,18 @@ const maxChoice = len(dp9ik) + 1 + domField
 //	authenticator[68] →
 //	                  ←     authenticator[68]
 //
+// If p9sk1 is offered too and the client chooses it, it goes on otherwise behind the client's challenge:
+//
+//	                  ←     ticketreq[141]
+//	ticket[72]        →
+//	authenticator[13] →
+//	                  ←     authenticator[13]
+//
 // Where messages are cut into reads and writes does not matter. After the first error there are only
 // errors. A Conv is safe for concurrent use.
 type Conv struct {
 	key   *Key
+	des   *DESKey // nil if p9sk1 is not offered
 	uname string
 
 	mu     sync.Mutex
@@ -38,6 +49,7 @@ type Conv struct {
 	out    []byte // not read yet
 	in     []byte // of a message that is not complete
 	step   step
+	sk1    bool // the client has chosen p9sk1
 	pak    *pak
 	req    ticketReq
 	chal   [chalSize]byte // the client's
@@ -54,6 +66,7 @@ const (
 	wantChal
 	wantPoint
 	wantTicket
+	wantDESTicket
 	wantNothing
 )
 
@@ -61,6 +74,25 @@ const (
 // is k.
 func NewConv(k *Key, uname string) *Conv {
 	return &Conv{key: k, uname: uname, out: []byte("v.2 " + dp9ik + "@" + k.Dom + "\x00")}
+}
+
+// NewDESConv begins a conversation in which the client may use p9sk1 instead of dp9ik. The server's key for that is
+// d.
+func NewDESConv(k *Key, d *DESKey, uname string) *Conv {
+	c := NewConv(k, uname)
+	c.des = d
+	c.out = []byte("v.2 " + dp9ik + "@" + k.Dom + " " + p9sk1 + "@" + d.Dom + "\x00")
+	return c
+}
+
+// Protocol returns the protocol that the client has chosen, dp9ik before it has.
+func (c *Conv) Protocol() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sk1 {
+		return p9sk1
+	}
+	return dp9ik
 }
 
 // Proved returns the user the client has proved to be, once it has read all the server had to say; or
@@ -133,7 +165,9 @@ func (c *Conv) fail(format string, args ...any) error {
 // take moves bytes of p to c.in until the message that is wanted is complete; then it returns it. k is
 // how many it took.
 func (c *Conv) take(p []byte) (msg []byte, k int, err error) {
-	want := map[step]int{wantChoice: maxChoice, wantChal: chalSize, wantPoint: eltSize, wantTicket: ticketSize + proofSize}[c.step]
+	want := map[step]int{wantChoice: maxChoice, wantChal: chalSize, wantPoint: eltSize, wantTicket: ticketSize + proofSize,
+		wantDESTicket: desTicketSize + desProofSize,
+	}[c.step]
 	k = min(want-len(c.in), len(p))
 	complete := k == want-len(c.in)
 	if c.step == wantChoice {
@@ -157,7 +191,8 @@ func (c *Conv) message(m []byte) error {
 	switch c.step {
 	case wantChoice:
 		proto, dom, ok := strings.Cut(string(m[:len(m)-1]), " ")
-		if !ok || proto != dp9ik || dom != c.key.Dom {
+		c.sk1 = c.des != nil && proto == p9sk1 && dom == c.des.Dom
+		if !ok || !c.sk1 && (proto != dp9ik || dom != c.key.Dom) {
 			return c.fail("client chose %q", m[:len(m)-1])
 		}
 		c.out = []byte("OK\x00")
@@ -165,6 +200,13 @@ func (c *Conv) message(m []byte) error {
 
 	case wantChal:
 		copy(c.chal[:], m)
+		if c.sk1 {
+			c.req = ticketReq{typ: authTreq, authid: c.des.User, authdom: c.des.Dom}
+			rand.Read(c.req.chal[:])
+			c.out = c.req.append(nil)
+			c.step = wantDESTicket
+			return nil
+		}
 		c.req = ticketReq{typ: authPAK, authid: c.key.User, authdom: c.key.Dom}
 		rand.Read(c.req.chal[:])
 		c.pak = newPak(c.key, true)
@@ -181,6 +223,8 @@ func (c *Conv) message(m []byte) error {
 
 	case wantTicket:
 		return c.ticket(m)
+	case wantDESTicket:
+		return c.desTicket(m)
 	}
 	return nil
 }
@@ -206,6 +250,25 @@ func (c *Conv) ticket(m []byte) error {
 	a := authenticator{chal: c.chal}
 	rand.Read(a.rand[:])
 	c.out = a.seal(authAs, &t.kn)
+	c.step = wantNothing
+	return nil
+}
+
+// desTicket is ticket for p9sk1.
+func (c *Conv) desTicket(m []byte) error {
+	t, err := openDESTicket(authTs, &c.des.secret, &c.req.chal, m[:desTicketSize])
+	if err != nil {
+		return c.fail("the ticket cannot be opened: it is for another conversation, or was made with another key for p9sk1 than that of %v", c.des)
+	}
+	defer clear(t.kn[:])
+	if err := checkDESProof(authAc, &t.kn, &c.req.chal, m[desTicketSize:]); err != nil {
+		return c.fail("the client does not have the key in its ticket")
+	}
+	if t.suid != c.uname {
+		return c.fail("the ticket is for user %q", t.suid)
+	}
+	c.proved = t.suid
+	c.out = desProof(authAs, &t.kn, &c.chal)
 	c.step = wantNothing
 	return nil
 }

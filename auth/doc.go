@@ -1,6 +1,7 @@
 // Package auth proves to a 9P server who its client is, as Plan 9 does: the negotiation p9any and
-// the protocol dp9ik, on the server's side (Conv), on the client's (Prove), and on that of the
-// authentication server, which knows everybody's key and hands out tickets (TicketServer).
+// the protocol dp9ik, or p9sk1 where somebody asks for it, on the server's side (Conv), on the client's
+// (Prove), and on that of the authentication server, which knows everybody's key and hands out tickets
+// (TicketServer).
 //
 //	client                      server                     authentication server
 //	                      ←     v.2 dp9ik@dom
@@ -23,6 +24,10 @@
 //
 // Lengths are bytes. Names of users have at most MaxName, domains at most MaxDom.
 //
+// p9sk1 is the same without the points: tickets are sealed with DES under keys that hang on passwords alone, so
+// that everybody who hears one can try passwords on it. Its keys and functions are apart, with DES in
+// their names, and nothing uses them unless it is told to.
+//
 // The hard rule: keys, and what is made of them, are compared and computed in constant time, are
 // never part of an error, and have no String that shows them. Whatever comes from the other
 // side is a fixed number of bytes or ends at a NUL; nothing it says makes room for more.
@@ -31,5 +36,5 @@
 // takes is for the caller to say.
 //
 // Sources: authsrv(6), auth(2), authsrv(2) of 9front; libauthsrv (authpak.c, form1.c,
-// passtokey.c) and factotum's p9sk1.c and p9any.c for what the pages leave open.
+// passtokey.c, encrypt(2) of libc) and factotum's p9sk1.c and p9any.c for what the pages leave open.
 package auth

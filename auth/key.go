@@ -29,6 +29,9 @@ var (
 	ErrName = errors.New("bad name")
 	// ErrKeyFile is wrapped where a key file is not one.
 	ErrKeyFile = errors.New("not a key file")
+	// ErrNoKey is wrapped, beside ErrKeyFile, where there is nothing wrong with it but that there is no key for
+	// the protocol in it.
+	ErrNoKey = errors.New("no key in it")
 )
 
 // A Key is what User, a person or a server, shares with the authentication server of the domain Dom.
@@ -67,10 +70,7 @@ func PasswordKey(user, dom, password string) (*Key, error) {
 }
 
 func emptyKey(user, dom string) (*Key, error) {
-	if err := checkName("user", user, MaxName); err != nil {
-		return nil, err
-	}
-	if err := checkName("authentication domain", dom, MaxDom); err != nil {
+	if err := checkNames(user, dom); err != nil {
 		return nil, err
 	}
 	return &Key{User: user, Dom: dom}, nil

@@ -44,24 +44,9 @@ const maxOffer = 2048
 //
 // When ctx ends, getting tickets does; reading and writing ends as rw does it.
 func Prove(ctx context.Context, rw io.ReadWriter, user string, from TicketSource) error {
-	if err := checkName("user", user, MaxName); err != nil {
-		return err
-	}
-	offer, err := readString(rw, maxOffer)
-	if err != nil {
-		return fmt.Errorf("the protocols that the server offers: %w", err)
-	}
-	dom, v2, err := choose(offer)
+	dom, err := negotiate(rw, dp9ik, user)
 	if err != nil {
 		return err
-	}
-	if err := write(rw, []byte(dp9ik+" "+dom+"\x00")); err != nil {
-		return err
-	}
-	if v2 {
-		if s, err := readString(rw, 16); err != nil || s != "OK" {
-			return failed(err, "the server does not agree to %s", dp9ik)
-		}
 	}
 	var chal [chalSize]byte
 	rand.Read(chal[:])
@@ -73,11 +58,11 @@ func Prove(ctx context.Context, rw io.ReadWriter, user string, from TicketSource
 	if _, err := io.ReadFull(reader{rw}, b[:]); err != nil {
 		return fmt.Errorf("the server's ticket request: %w", err)
 	}
-	req, err := parseTicketReq((*[treqSize]byte)(b[:treqSize]))
-	if err != nil || req.typ != authPAK || req.authid == "" || req.authdom != dom {
-		return failed(err, "the server's ticket request is none")
+	r, err := asked((*[treqSize]byte)(b[:treqSize]), authPAK, user, dom)
+	if err != nil {
+		return err
 	}
-	r := &Request{ID: req.authid, Dom: req.authdom, User: user, chal: req.chal, y: [eltSize]byte(b[treqSize:])}
+	r.y = [eltSize]byte(b[treqSize:])
 	t, err := from.Tickets(ctx, r)
 	if err != nil {
 		return fmt.Errorf("tickets for %s on %s@%s: %w", user, r.ID, r.Dom, err)
@@ -87,7 +72,7 @@ func Prove(ctx context.Context, rw io.ReadWriter, user string, from TicketSource
 	if err := write(rw, t.y[:]); err != nil {
 		return err
 	}
-	a := authenticator{chal: req.chal}
+	a := authenticator{chal: r.chal}
 	rand.Read(a.rand[:])
 	if err := write(rw, append(bytes.Clone(t.server), a.seal(authAc, &t.kn)...)); err != nil {
 		return err
@@ -102,6 +87,40 @@ func Prove(ctx context.Context, rw io.ReadWriter, user string, from TicketSource
 	return nil
 }
 
+// negotiate has the server agree to the protocol, in the domain that it offers it for. user is to prove
+// something with it.
+func negotiate(rw io.ReadWriter, proto, user string) (dom string, err error) {
+	if err := checkName("user", user, MaxName); err != nil {
+		return "", err
+	}
+	offer, err := readString(rw, maxOffer)
+	if err != nil {
+		return "", fmt.Errorf("the protocols that the server offers: %w", err)
+	}
+	dom, v2, err := choose(offer, proto)
+	if err != nil {
+		return "", err
+	}
+	if err := write(rw, []byte(proto+" "+dom+"\x00")); err != nil {
+		return "", err
+	}
+	if v2 {
+		if s, err := readString(rw, 16); err != nil || s != "OK" {
+			return "", failed(err, "the server does not agree to %s", proto)
+		}
+	}
+	return dom, nil
+}
+
+// asked is what the server's ticket request asks for, which must be of that type and for the domain.
+func asked(b *[treqSize]byte, typ byte, user, dom string) (*Request, error) {
+	req, err := parseTicketReq(b)
+	if err != nil || req.typ != typ || req.authid == "" || req.authdom != dom {
+		return nil, failed(err, "the server's ticket request is none")
+	}
+	return &Request{ID: req.authid, Dom: req.authdom, User: user, chal: req.chal}, nil
+}
+
 // failed is an error that wraps ErrProtocol and perhaps another.
 func failed(err error, format string, args ...any) error {
 	s := fmt.Sprintf(format, args...)
@@ -111,8 +130,8 @@ func failed(err error, format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrProtocol, s)
 }
 
-// choose finds dp9ik among what the server offers; v2 says that it will confirm the choice.
-func choose(offer string) (dom string, v2 bool, err error) {
+// choose finds the protocol among what the server offers; v2 says that it will confirm the choice.
+func choose(offer, want string) (dom string, v2 bool, err error) {
 	words := strings.Fields(offer)
 	if len(words) > 0 && strings.HasPrefix(words[0], "v.") {
 		if words[0] != "v.2" {
@@ -121,14 +140,14 @@ func choose(offer string) (dom string, v2 bool, err error) {
 		v2, words = true, words[1:]
 	}
 	for _, w := range words {
-		if proto, dom, ok := strings.Cut(w, "@"); ok && proto == dp9ik {
+		if proto, dom, ok := strings.Cut(w, "@"); ok && proto == want {
 			if err := checkName("authentication domain", dom, MaxDom); err != nil {
 				return "", false, failed(err, "the server's offer %q", offer)
 			}
 			return dom, v2, nil
 		}
 	}
-	return "", false, failed(nil, "the server offers %q, and %s is what is spoken here", offer, dp9ik)
+	return "", false, failed(nil, "the server offers %q, and %s is what is wanted here", offer, want)
 }
 
 // reader makes an error of reads that bring nothing: on an auth fid they do not become more.
@@ -185,23 +204,31 @@ type AuthServer struct {
 var ErrKey = errors.New("wrong password or unknown user")
 
 // Tickets implements TicketSource.
-func (s *AuthServer) Tickets(ctx context.Context, r *Request) (*Tickets, error) {
+func (s *AuthServer) Tickets(ctx context.Context, r *Request) (t *Tickets, err error) {
 	if r.Dom != s.Key.Dom {
 		return nil, fmt.Errorf("the key of %v is for another domain than %q", s.Key, r.Dom)
 	}
+	err = withServer(ctx, s.Dial, func(conn io.ReadWriter) error {
+		t, err = s.ask(conn, r)
+		return err
+	})
+	return t, err
+}
+
+// withServer connects to an authentication server and has ask talk to it, until ctx ends or asTime is over.
+func withServer(ctx context.Context, dial func(context.Context) (net.Conn, error), ask func(io.ReadWriter) error) error {
 	ctx, cancel := context.WithTimeout(ctx, asTime)
 	defer cancel()
-	conn, err := s.Dial(ctx)
+	conn, err := dial(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("authentication server: %w", err)
+		return fmt.Errorf("authentication server: %w", err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	t, err := s.ask(conn, r)
-	if err != nil {
-		return nil, fmt.Errorf("authentication server %v: %w", conn.RemoteAddr(), errors.Join(err, context.Cause(ctx)))
+	if err := ask(conn); err != nil {
+		return fmt.Errorf("authentication server %v: %w", conn.RemoteAddr(), errors.Join(err, context.Cause(ctx)))
 	}
-	return t, nil
+	return nil
 }
 
 func (s *AuthServer) ask(conn io.ReadWriter, r *Request) (*Tickets, error) {

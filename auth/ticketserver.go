@@ -15,11 +15,14 @@ import (
 type TicketServer struct {
 	// Key returns the key of a user or server, nil if there is none.
 	Key func(user string) *Key
+	// DESKey returns the key for p9sk1 of a user or server, nil if there is none. If it is nil itself, p9sk1 is not
+	// spoken: everybody who asks gets something to try passwords on, for any user.
+	DESKey func(user string) *DESKey
 	// Time is how long a connection may take for each request; 0 means a minute.
 	Time time.Duration
 }
 
-// maxTicketRequests is how many requests a connection has: an exchange, and tickets.
+// maxTicketRequests is how many requests a connection has: an exchange, and tickets. With p9sk1 it has one.
 const maxTicketRequests = 2
 
 // ServeConn answers the requests that bring one pair of tickets, until the client hangs up, says what
@@ -32,7 +35,8 @@ func (s *TicketServer) ServeConn(conn net.Conn) error {
 		limit = time.Minute
 	}
 	var keys pakKeys
-	for range maxTicketRequests {
+	last := false
+	for n := 0; n < maxTicketRequests && !last; n++ {
 		conn.SetDeadline(time.Now().Add(limit))
 		var b [treqSize]byte
 		if _, err := io.ReadFull(conn, b[:]); err == io.EOF {
@@ -56,6 +60,10 @@ func (s *TicketServer) ServeConn(conn net.Conn) error {
 			}
 			reply, keys, err = s.exchange(&req, &ys)
 		case authTreq:
+			if last = s.DESKey != nil && !keys.ok; last {
+				reply, err = s.desTickets(&req)
+				break
+			}
 			reply, err = s.tickets(&req, &keys)
 		default:
 			err = failed(nil, "a request of type %d", req.typ)
@@ -123,4 +131,28 @@ func (s *TicketServer) tickets(req *ticketReq, keys *pakKeys) ([]byte, error) {
 	t := newTicket(req.chal, req.uid)
 	defer clear(t.kn[:])
 	return append(append([]byte{authOK}, t.seal(authTc, &k.kc)...), t.seal(authTs, &k.ks)...), nil
+}
+
+// desTickets makes a pair of tickets for p9sk1.
+func (s *TicketServer) desTickets(req *ticketReq) ([]byte, error) {
+	if req.authid == "" || req.hostid == "" {
+		return nil, failed(nil, "a request without the names of two users")
+	}
+	ks, kc := s.desKey(req.authid, req.authdom), s.desKey(req.hostid, req.authdom)
+	if req.uid != req.hostid || req.uid == "none" {
+		rand.Read(kc[:]) // may not speak for that user
+		rand.Read(ks[:])
+	}
+	t := newDESTicket(req.chal, req.uid)
+	defer clear(t.kn[:])
+	return append(append([]byte{authOK}, t.seal(authTc, &kc)...), t.seal(authTs, &ks)...), nil
+}
+
+// desKey returns a copy of the key of somebody in the domain, or of one nobody has.
+func (s *TicketServer) desKey(user, dom string) (key [desKeySize]byte) {
+	rand.Read(key[:])
+	if k := s.DESKey(user); k != nil && k.Dom == dom {
+		key = k.secret
+	}
+	return key
 }

@@ -209,6 +209,70 @@ func TestASiteWithoutPlan9(t *testing.T) {
 	}
 }
 
+// TestP9sk1IsForThoseWhoSwitchItOn: the server, the authentication server and the client each have to say so.
+func TestP9sk1IsForThoseWhoSwitchItOn(t *testing.T) {
+	disk := newDisk(t)
+	dir := filepath.Dir(disk)
+	file, key := newKeyFile(t, "bootes")
+	site := []string{"--authdom", "example.com"}
+	refused(t, dir, exitUsage, []string{"--auth"}, "serve", "--auth-p9sk1", disk)
+	refused(t, dir, exitFail, []string{file, "no key in it for p9sk1"}, "serve", "--auth", file, "--auth-p9sk1", disk)
+	must(t, append([]string{"auth", "newkey", "--p9sk1", "--add", "--authid", "bootes", file}, site...)...)
+	refused(t, filepath.Dir(file), exitFail, []string{"bootes@example.com", "has a key"}, append([]string{"auth", "newkey", "--p9sk1", "--add", "--authid", "bootes", file}, site...)...)
+	if k, err := readServerKey(file); err != nil || !k.Equal(key) {
+		t.Fatalf("the other key is %v, %v", k, err)
+	}
+
+	users := filepath.Join(t.TempDir(), "users")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(users, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mine := filepath.Join(t.TempDir(), "mine")
+	for _, f := range []string{users, mine} {
+		for _, kind := range []string{"--p9sk1=true", "--p9sk1=false"} {
+			var errs bytes.Buffer
+			args := append([]string{"auth", "newkey", kind, "--add", "--password", "--authid", "glenda", f}, site...)
+			if code := Main(t.Context(), args, strings.NewReader("correct horse\n"), io.Discard, &errs); code != 0 {
+				t.Fatalf("%q: %s", args, &errs)
+			}
+		}
+	}
+	start := func(args ...string) *live { return start(t, 1, args...) }
+	as := start("auth", "serve", "--p9sk1", "-a", "tcp!127.0.0.1!0", users)
+	on := start("serve", "-m", "16M", "--auth", file, "--auth-p9sk1", "-a", "tcp!127.0.0.1!0", disk)
+	for _, with := range [][]string{{"--p9sk1"}, nil} {
+		args := append([]string{"auth", "try", "--key", mine, "--as", as.addrs[0], on.addrs[0]}, with...)
+		if got := must(t, args...); got != "glenda is let in\n" {
+			t.Errorf("%q says %q", args, got)
+		}
+	}
+	if got := must(t, "auth", "try", "--p9sk1", "--key", file, "-u", "glenda", on.addrs[0]); got != "glenda is let in\n" {
+		t.Errorf("with the server's key, try says %q", got)
+	}
+	if log := on.stderr(); !strings.Contains(log, "p9sk1 is offered") || !strings.Contains(log, "proto=p9sk1") || !strings.Contains(log, "proto=dp9ik") {
+		t.Errorf("the log does not say so:\n%s", log)
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	must(t, append([]string{"auth", "newkey", "--p9sk1", "--authid", "glenda", other}, site...)...)
+	refused(t, dir, exitFail, []string{"wrong password or unknown user"}, "auth", "try", "--p9sk1", "--key", other, "--as", as.addrs[0], on.addrs[0])
+	if code := on.stop(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+
+	// Off, at the one and at the other.
+	off := start("serve", "-m", "16M", "--auth", file, "-a", "tcp!127.0.0.1!0", disk)
+	refused(t, dir, exitFail, []string{"dp9ik@example.com", "p9sk1"}, "auth", "try", "--p9sk1", "--key", file, "-u", "glenda", off.addrs[0])
+	off.stop()
+	as.stop()
+	as = start("auth", "serve", "-a", "tcp!127.0.0.1!0", users)
+	on = start("serve", "-m", "16M", "--auth", file, "--auth-p9sk1", "-a", "tcp!127.0.0.1!0", disk)
+	refused(t, dir, exitFail, []string{"authentication failed"}, "auth", "try", "--p9sk1", "--key", mine, "--as", as.addrs[0], on.addrs[0])
+}
+
 func TestAuthServeEndsWithClientsConnected(t *testing.T) {
 	users, _ := newKeyFile(t, "bootes")
 	as := start(t, 1, "auth", "serve", "-a", "tcp!127.0.0.1!0", users)

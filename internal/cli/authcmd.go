@@ -37,9 +37,9 @@ tickets: 9front's auth/authsrv, or gefs9p auth serve where there is no Plan 9.`,
 
 func newAuthNewkey() *cobra.Command {
 	var user, dom string
-	var password, add bool
+	var password, add, sk1 bool
 	cmd := &cobra.Command{
-		Use:   "newkey --authid USER --authdom DOMAIN [--password] [--add] FILE",
+		Use:   "newkey --authid USER --authdom DOMAIN [--password] [--p9sk1] [--add] FILE",
 		Short: "make a key",
 		Long: `Newkey makes a key, random or of a password, and a file of it that only you can read. It
 never shows the key. The authentication server must have the same one for that user: 9front's makes
@@ -54,20 +54,24 @@ it of the password (auth/changeuser), gefs9p auth serve reads it from a key file
 			if user == "" || dom == "" {
 				return usagef("whose key it is to be is said with --authid and --authdom")
 			}
-			make := func() (*auth.Key, error) { return auth.NewKey(user, dom) }
-			if password {
-				make = func() (*auth.Key, error) {
-					p, err := readPassword(cmd.InOrStdin(), cmd.ErrOrStderr(), "password for "+user+"@"+dom)
-					if err != nil {
-						return nil, err
-					}
-					return auth.PasswordKey(user, dom, p)
-				}
-			}
 			if _, err := auth.NewKey(user, dom); err != nil { // before anybody is asked for anything
 				return &usageError{err}
 			}
-			k, err := make()
+			var p string
+			if password {
+				var err error
+				if p, err = readPassword(cmd.InOrStdin(), cmd.ErrOrStderr(), "password for "+user+"@"+dom); err != nil {
+					return err
+				}
+			}
+			if sk1 {
+				k, err := newDESKey(user, dom, p)
+				if err != nil {
+					return err
+				}
+				return writeDESKey(args[0], k, add)
+			}
+			k, err := newAuthKey(user, dom, p)
 			if err != nil {
 				return err
 			}
@@ -78,8 +82,25 @@ it of the password (auth/changeuser), gefs9p auth serve reads it from a key file
 	f.StringVar(&user, "authid", "", "`USER` whose key it is: on a server, who owns it")
 	f.StringVar(&dom, "authdom", "", "authentication `DOMAIN` in which the name is good")
 	f.BoolVar(&password, "password", false, "make the key of a password, which is asked for or is the first line of standard input")
+	f.BoolVar(&sk1, "p9sk1", false, "make a key for p9sk1 instead of dp9ik; see docs/security.md for what that is worth")
 	f.BoolVar(&add, "add", false, "add the key to FILE, if there is one")
 	return cmd
+}
+
+// newAuthKey makes a key of a password, or without one at random.
+func newAuthKey(user, dom, password string) (*auth.Key, error) {
+	if password == "" {
+		return auth.NewKey(user, dom)
+	}
+	return auth.PasswordKey(user, dom, password)
+}
+
+// newDESKey is newAuthKey for p9sk1.
+func newDESKey(user, dom, password string) (*auth.DESKey, error) {
+	if password == "" {
+		return auth.NewDESKey(user, dom)
+	}
+	return auth.PasswordDESKey(user, dom, password)
 }
 
 // oneFile is what a command's Args are if it takes one file.
@@ -130,6 +151,7 @@ const authPort = "567"
 // ticketServer serves tickets.
 type ticketServer struct {
 	addrs []string
+	sk1   bool // also for p9sk1
 	level slog.Level
 }
 
@@ -140,8 +162,9 @@ func newAuthServe() *cobra.Command {
 		Short: "an authentication server for a site without Plan 9",
 		Long: `Serve hands out tickets to the users in KEYFILE, for the servers in it: users have a key there
 each, and so have servers. Users speak for themselves only. It does what dp9ik needs of
-9front's auth/authsrv, and nothing else: no passwords are changed over the network, and no other
-protocols are spoken.
+9front's auth/authsrv, and nothing else: no passwords are changed over the network. With --p9sk1
+it also hands out tickets for p9sk1, and so to everybody who asks, for any user, something to try
+passwords on.
 
 ` + auth.KeyFileHelp,
 		Example: `  gefs9p auth newkey --authid bootes --authdom example.com --add keys
@@ -154,6 +177,7 @@ protocols are spoken.
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&s.addrs, "addr", "a", nil, "listen on `ADDR`; may be given many times (default tcp!127.0.0.1!567)")
+	f.BoolVar(&s.sk1, "p9sk1", false, "also hand out tickets for p9sk1, to the users with keys for it in KEYFILE")
 	f.TextVar(&s.level, "log", slog.LevelInfo, "log what is at least a `LEVEL`: debug, info, warn or error")
 	return cmd
 }
@@ -168,34 +192,33 @@ const (
 	ticketEvery = 500 * time.Millisecond
 )
 
-// keyTable finds keys by user.
-type keyTable struct {
-	mu   sync.Mutex
-	keys map[string]*auth.Key
-}
-
-func (t *keyTable) load(path string) error {
-	keys, err := readAuthKeys(path)
-	if err != nil {
-		return err
-	}
-	m := make(map[string]*auth.Key, len(keys))
+// keyTable makes a function of keys that finds one by its user. path is where they are from.
+func keyTable[K any](path string, keys []K, user func(K) string) (func(user string) K, error) {
+	m := make(map[string]K, len(keys))
 	for _, k := range keys {
-		if o := m[k.User]; o != nil {
-			return fmt.Errorf("%s: %s has keys in two domains; serve one of them", path, k.User)
+		if _, ok := m[user(k)]; ok {
+			return nil, fmt.Errorf("%s: %s has keys in two domains; serve one of them", path, user(k))
 		}
-		m[k.User] = k
+		m[user(k)] = k
 	}
-	t.mu.Lock()
-	t.keys = m
-	t.mu.Unlock()
-	return nil
+	return func(user string) K { return m[user] }, nil
 }
 
-func (t *keyTable) key(user string) *auth.Key {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.keys[user]
+// tables reads the keys that tickets are made with.
+func (s *ticketServer) tables(path string) (*auth.TicketServer, error) {
+	ts := new(auth.TicketServer)
+	keys, err := readAuthKeys(path)
+	if err == nil {
+		ts.Key, err = keyTable(path, keys, func(k *auth.Key) string { return k.User })
+	}
+	if err != nil || !s.sk1 {
+		return ts, err
+	}
+	old, err := readDESKeys(path)
+	if err == nil {
+		ts.DESKey, err = keyTable(path, old, func(k *auth.DESKey) string { return k.User })
+	}
+	return ts, err
 }
 
 func (s *ticketServer) run(ctx context.Context, path string, out, errw io.Writer) error {
@@ -207,8 +230,8 @@ func (s *ticketServer) run(ctx context.Context, path string, out, errw io.Writer
 	if err != nil {
 		return err
 	}
-	var table keyTable
-	if err := table.load(path); err != nil {
+	ts, err := s.tables(path)
+	if err != nil {
 		return err
 	}
 	ctx, stop := untilSignal(ctx, log)
@@ -217,7 +240,6 @@ func (s *ticketServer) run(ctx context.Context, path string, out, errw io.Writer
 	if err != nil {
 		return err
 	}
-	ts := &auth.TicketServer{Key: table.key}
 	places := make(chan struct{}, maxTicketConns)
 	turns := &bucket{burst: ticketBurst, every: ticketEvery}
 	var wg sync.WaitGroup
@@ -271,8 +293,9 @@ func (s *ticketServer) run(ctx context.Context, path string, out, errw io.Writer
 
 func newAuthTry() *cobra.Command {
 	var keyFile, user, as string
+	var sk1 bool
 	cmd := &cobra.Command{
-		Use:   "try --key KEYFILE [--as ADDR] [-u USER] ADDR",
+		Use:   "try --key KEYFILE [--as ADDR] [-u USER] [--p9sk1] ADDR",
 		Short: "prove to a file server who you are, to see whether that works",
 		Long: `Try attaches to the file server on ADDR, as a client with the key in KEYFILE does, and says whether
 it was let in. With --as it asks that authentication server for tickets; KEYFILE has the user's
@@ -281,16 +304,12 @@ key. Without, KEYFILE is the server's own, with which one can be anybody.`,
   gefs9p auth try --key server.key -u glenda tcp!127.0.0.1!564`,
 		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			key, err := readOneKey(keyFile)
+			prove, owner, err := provingWith(keyFile, as, sk1)
 			if err != nil {
 				return err
 			}
 			if user == "" {
-				user = key.User
-			}
-			from, err := ticketsFrom(key, as)
-			if err != nil {
-				return err
+				user = owner
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 			defer cancel()
@@ -303,7 +322,7 @@ key. Without, KEYFILE is the server's own, with which one can be anybody.`,
 			proved := false
 			root, err := c.AttachAs(user, "", func(rw io.ReadWriter) error {
 				proved = true
-				return auth.Prove(ctx, rw, user, from)
+				return prove(ctx, rw, user)
 			})
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
@@ -321,6 +340,7 @@ key. Without, KEYFILE is the server's own, with which one can be anybody.`,
 	f.StringVar(&keyFile, "key", "", "`KEYFILE` of the user, or without --as of the server")
 	f.StringVar(&as, "as", "", "`ADDR` of the authentication server")
 	f.StringVarP(&user, "user", "u", "", "be `USER` (default: whose key it is)")
+	f.BoolVar(&sk1, "p9sk1", false, "prove it with p9sk1 instead of dp9ik")
 	cmd.MarkFlagRequired("key")
 	return cmd
 }

@@ -13,8 +13,13 @@ import (
 	"gefs9p/auth"
 )
 
-// readAuthKeys reads a file of keys for authentication, which must be for its owner only.
-func readAuthKeys(path string) ([]*auth.Key, error) {
+// readAuthKeys reads a file of keys for dp9ik, which must be for its owner only.
+func readAuthKeys(path string) ([]*auth.Key, error) { return readKeyFile(path, auth.ParseKeys) }
+
+// readDESKeys reads the keys for p9sk1 in such a file.
+func readDESKeys(path string) ([]*auth.DESKey, error) { return readKeyFile(path, auth.ParseDESKeys) }
+
+func readKeyFile[K any](path string, parse func([]byte) ([]K, error)) ([]K, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("key file %w", pathError(err))
@@ -33,7 +38,7 @@ func readAuthKeys(path string) ([]*auth.Key, error) {
 		return nil, fmt.Errorf("key file %w", pathError(err))
 	}
 	defer clear(b)
-	keys, err := auth.ParseKeys(b)
+	keys, err := parse(b)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w (gefs9p auth newkey makes one)", path, err)
 	}
@@ -52,13 +57,40 @@ func readServerKey(path string) (*auth.Key, error) {
 	return keys[0], nil
 }
 
+// readServerDESKey reads the server's key for p9sk1, which stands beside k in its key file.
+func readServerDESKey(path string, k *auth.Key) (*auth.DESKey, error) {
+	keys, err := readDESKeys(path)
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) != 1 || keys[0].String() != k.String() {
+		return nil, fmt.Errorf("%s: its keys for p9sk1 are those of %v; the server has one, that of %v", path, keys, k)
+	}
+	return keys[0], nil
+}
+
 // writeAuthKey makes a key file with one key, or, with add, adds the key to one.
 func writeAuthKey(path string, k *auth.Key, add bool) error {
+	line := auth.AppendKey(nil, k)
+	defer clear(line)
+	return writeKeyLine(path, k, line, add, auth.ParseKeys)
+}
+
+// writeDESKey is writeAuthKey for p9sk1.
+func writeDESKey(path string, k *auth.DESKey, add bool) error {
+	line := auth.AppendDESKey(nil, k)
+	defer clear(line)
+	return writeKeyLine(path, k, line, add, auth.ParseDESKeys)
+}
+
+// writeKeyLine writes the line of a key, or adds it to a file that parse finds no such key in.
+func writeKeyLine[K fmt.Stringer](path string, k K, line []byte, add bool, parse func([]byte) ([]K, error)) error {
 	if add {
-		keys, err := readAuthKeys(path)
+		keys, err := readKeyFile(path, parse)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			add = false
+		case errors.Is(err, auth.ErrNoKey): // but of another kind
 		case err != nil:
 			return err
 		}
@@ -68,8 +100,6 @@ func writeAuthKey(path string, k *auth.Key, add bool) error {
 			}
 		}
 	}
-	line := auth.AppendKey(nil, k)
-	defer clear(line)
 	if add {
 		return appendLine(path, line)
 	}

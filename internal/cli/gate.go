@@ -18,6 +18,7 @@ import (
 // conversations may wait. What fails is logged.
 type gate struct {
 	key  *auth.Key
+	des  *auth.DESKey // nil if p9sk1 is not offered
 	log  *slog.Logger
 	unit time.Duration // the first delay; 0 means failUnit
 
@@ -51,7 +52,11 @@ func (g *gate) begin(c *ninep.Ctx, uname string) (gefs.Proof, error) {
 	if !g.count(host, 1) {
 		return nil, fmt.Errorf("%s has too many auth fids: %w", host, ninep.ErrNoAuth)
 	}
-	return &proof{gate: g, conv: auth.NewConv(g.key, uname), uname: uname, host: host}, nil
+	conv := auth.NewConv(g.key, uname)
+	if g.des != nil {
+		conv = auth.NewDESConv(g.key, g.des, uname)
+	}
+	return &proof{gate: g, conv: conv, uname: uname, host: host}, nil
 }
 
 // count adds n to the host's conversations, if there may be as many.
@@ -177,7 +182,7 @@ func (p *proof) Read(c *ninep.Ctx, b []byte, _ uint64) (int, error) {
 		return 0, p.fail(c, err)
 	}
 	if n > 0 && p.conv.Proved() != "" {
-		p.gate.log.Info("authenticated", "user", p.uname, "conn", c.Conn)
+		p.gate.log.Info("authenticated", "user", p.uname, "proto", p.conv.Protocol(), "conn", c.Conn)
 	}
 	return n, nil
 }

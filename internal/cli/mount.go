@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -33,6 +32,7 @@ type mounter struct {
 	keyFile  string
 	as       string
 	password bool
+	sk1      bool // prove with p9sk1
 	authdom  string
 	level    slog.Level
 	o        mount.Options
@@ -86,6 +86,7 @@ Linux, with fusermount3 for those who are not root, and macOS, with macFUSE.`,
 	f.StringVar(&m.as, "as", "", "`ADDR` of the authentication server; without, KEYFILE is the file server's own")
 	f.BoolVar(&m.password, "password", false, "instead of --auth: ask for the password")
 	f.StringVar(&m.authdom, "authdom", "", "with --password: the authentication `DOMAIN`")
+	f.BoolVar(&m.sk1, "p9sk1", false, "prove it with p9sk1 instead of dp9ik, to a server that speaks nothing else; see docs/security.md")
 	f.Uint32Var(&m.msize, "msize", 1<<20, "ask for frames of this many `BYTES`")
 	f.DurationVar(&m.o.Cache, "cache", time.Second, "how long the kernel may believe names and attributes; 0 is not at all")
 	f.BoolVar(&m.o.AllowOther, "allow-other", false, "let all users of this machine in, as USER")
@@ -106,6 +107,8 @@ func (m *mounter) run(ctx context.Context, in io.Reader, out, errw io.Writer) er
 		return usagef("--authdom goes with --password")
 	case m.as != "" && !m.password && m.keyFile == "":
 		return usagef("--as needs a key: --auth or --password")
+	case m.sk1 && !m.password && m.keyFile == "":
+		return usagef("--p9sk1 needs a key: --auth or --password")
 	case m.msize < ninep.MinMsize:
 		return usagef("--msize %d: the least is %d", m.msize, ninep.MinMsize)
 	case m.o.Cache < 0:
@@ -121,11 +124,11 @@ func (m *mounter) run(ctx context.Context, in io.Reader, out, errw io.Writer) er
 	}
 	ctx, stop := untilAsked(ctx, m.o.Log)
 	defer stop()
-	from, err := m.tickets(in, errw)
+	prove, err := m.proving(in, errw)
 	if err != nil {
 		return err
 	}
-	conn, root, err := m.attach(ctx, from)
+	conn, root, err := m.attach(ctx, prove)
 	if err != nil {
 		return err
 	}
@@ -138,9 +141,9 @@ func (m *mounter) run(ctx context.Context, in io.Reader, out, errw io.Writer) er
 	return s.Run(ctx)
 }
 
-// tickets returns what proves who the user is, nil if nothing is to be proved, and sets the user if no flag
+// proving returns what proves who the user is, nil if nothing is to be proved, and sets the user if no flag
 // has.
-func (m *mounter) tickets(in io.Reader, errw io.Writer) (auth.TicketSource, error) {
+func (m *mounter) proving(in io.Reader, errw io.Writer) (proving, error) {
 	if m.keyFile == "" && m.o.User == "" {
 		name, err := loginName()
 		if err != nil {
@@ -158,26 +161,30 @@ func (m *mounter) tickets(in io.Reader, errw io.Writer) (auth.TicketSource, erro
 		if err != nil {
 			return nil, err
 		}
+		if m.sk1 {
+			k, err := auth.PasswordDESKey(m.o.User, m.authdom, p)
+			if err != nil {
+				return nil, err
+			}
+			return provingDES(k, m.as)
+		}
 		k, err := auth.PasswordKey(m.o.User, m.authdom, p)
 		if err != nil {
 			return nil, err
 		}
-		return ticketsFrom(k, m.as)
+		return provingKey(k, m.as)
 	case m.keyFile != "":
-		k, err := readOneKey(m.keyFile)
-		if err != nil {
-			return nil, err
-		}
+		prove, owner, err := provingWith(m.keyFile, m.as, m.sk1)
 		if m.o.User == "" {
-			m.o.User = k.User
+			m.o.User = owner
 		}
-		return ticketsFrom(k, m.as)
+		return prove, err
 	}
 	return nil, nil
 }
 
 // attach connects to the server and returns the root of the tree.
-func (m *mounter) attach(ctx context.Context, from auth.TicketSource) (_ *client.Conn, _ *client.Fid, err error) {
+func (m *mounter) attach(ctx context.Context, prove proving) (_ *client.Conn, _ *client.Fid, err error) {
 	ctx, cancel := context.WithTimeout(ctx, mountTime)
 	defer cancel()
 	conn, err := client.Dial(ctx, m.addr, m.msize)
@@ -186,11 +193,11 @@ func (m *mounter) attach(ctx context.Context, from auth.TicketSource) (_ *client
 	}
 	hangUp := context.AfterFunc(ctx, func() { conn.Close() })
 	var root *client.Fid
-	if from == nil {
+	if prove == nil {
 		root, err = conn.Attach(m.o.User, m.aname)
 	} else {
 		root, err = conn.AttachAs(m.o.User, m.aname, func(rw io.ReadWriter) error {
-			return auth.Prove(ctx, rw, m.o.User, from)
+			return prove(ctx, rw, m.o.User)
 		})
 	}
 	if !hangUp() && err == nil {
@@ -201,33 +208,6 @@ func (m *mounter) attach(ctx context.Context, from auth.TicketSource) (_ *client
 		return nil, nil, fmt.Errorf("%s: attaching as %s: %w", m.addr, m.o.User, err)
 	}
 	return conn, root, nil
-}
-
-// readOneKey reads a file with one key.
-func readOneKey(path string) (*auth.Key, error) {
-	keys, err := readAuthKeys(path)
-	if err != nil {
-		return nil, err
-	}
-	if len(keys) != 1 {
-		return nil, fmt.Errorf("%s: there are %d keys in it; one is wanted", path, len(keys))
-	}
-	return keys[0], nil
-}
-
-// ticketsFrom returns the authentication server at the address as, for the user whose key k is; without
-// an address, tickets are made of k, the file server's own.
-func ticketsFrom(k *auth.Key, as string) (auth.TicketSource, error) {
-	if as == "" {
-		return auth.ServerKey{Key: k}, nil
-	}
-	network, addr, err := dial.Parse(as)
-	if err != nil {
-		return nil, &usageError{err}
-	}
-	return &auth.AuthServer{Key: k, Dial: func(ctx context.Context) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, addr)
-	}}, nil
 }
 
 // askPassword asks for a password that exists: once, unlike readPassword.

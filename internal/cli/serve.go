@@ -32,6 +32,7 @@ type server struct {
 	addrs      []string
 	noAuth     bool
 	authKey    string    // file with the server's key; clients on TCP have to prove who they are
+	sk1        bool      // they may do so with p9sk1, for which there is another key in authKey
 	peers      peersFlag // who may attach over Unix sockets
 	tls        tlsFlags
 	readOnly   bool
@@ -112,6 +113,7 @@ with a slash in it.`,
 	f.StringArrayVarP(&s.addrs, "addr", "a", nil, "listen on `ADDR`; may be given many times")
 	f.BoolVarP(&s.noAuth, "no-auth", "A", false, "let whoever connects attach as anybody, also over TCP")
 	f.StringVar(&s.authKey, "auth", "", "let in who proves to be a user; `KEYFILE` holds the server's key")
+	f.BoolVar(&s.sk1, "auth-p9sk1", false, "let clients use p9sk1 too, whose conversations passwords can be tried on; its key is in KEYFILE as well")
 	f.Var(&s.peers, "peers", "who may attach over Unix sockets without proof: self, any (as anybody) or prove (nobody)")
 	f.StringVar(&s.tls.cert, "tls-cert", "", "speak TLS on TCP, with the certificate in `FILE`")
 	f.StringVar(&s.tls.key, "tls-key", "", "`FILE` with the certificate's key")
@@ -214,6 +216,9 @@ func (s *server) access() (*tls.Config, error) {
 	if s.peers == peersProve && s.authKey == "" && len(s.addrs) == 0 {
 		return nil, usagef("--peers prove without --auth lets nobody in: say with --auth which key the server has")
 	}
+	if s.sk1 && s.authKey == "" {
+		return nil, usagef("--auth-p9sk1 goes with --auth, which names the file with the server's keys")
+	}
 	cfg, err := s.tls.config(s.authKey == "")
 	if err != nil || s.authKey == "" {
 		return cfg, err
@@ -223,6 +228,12 @@ func (s *server) access() (*tls.Config, error) {
 		return nil, err
 	}
 	s.gate = &gate{key: k, log: s.log}
+	if s.sk1 {
+		if s.gate.des, err = readServerDESKey(s.authKey, k); err != nil {
+			return nil, err
+		}
+		s.log.Warn("p9sk1 is offered: whoever hears one of its conversations, or asks the authentication server for a ticket, can try passwords on it")
+	}
 	return cfg, nil
 }
 
