@@ -8,6 +8,9 @@
 // The value of a key is what its leaf holds, changed by the messages for it in the lowest pivot,
 // oldest first, then by those in the pivot above, up to the root.
 //
+// An Insert of an entry of a directory takes the place of an older one for the same key while that
+// is in the root's buffer, in the copy that becomes the new root.
+//
 // The hard rule: a block never changes once it is queued to be written. Every change copies, from
 // the leaf up to the root, and becomes visible all at once, when the tree's root is replaced. What
 // fails before that leaves no trace.

@@ -1,6 +1,7 @@
 package betree
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -51,7 +52,7 @@ func (t *Tree) UpsertPublish(g *epoch.Guard, gen blkfmt.Gen, msgs []kvfmt.Msg, p
 	u.held = append(u.held, root)
 	u.dead = append(u.dead, root.Where())
 	var top Block
-	if n := kvfmt.Node(root.Bytes()); !n.Leaf() && n.BufSize()+size <= blkfmt.BufSpc {
+	if n := kvfmt.Node(root.Bytes()); !n.Leaf() && n.BufSize()+size-spared(n, msgs) <= blkfmt.BufSpc {
 		top, err = u.buffer(n, msgs)
 	} else {
 		top, ht, err = u.flush(root, ht, msgs)
@@ -213,10 +214,33 @@ func (u *update) buffer(root kvfmt.Node, msgs []kvfmt.Msg) (Block, error) {
 	n := kvfmt.Node(b.Bytes())
 	copy(n, root)
 	for _, m := range msgs {
-		n.InsertMsg(m)
+		if !replaces(m) || !n.Supersede(m) {
+			n.InsertMsg(m)
+		}
 	}
 	u.t.st.Enqueue(b)
 	return b, nil
+}
+
+// replaces reports whether m may take the place of an Insert for the same key that is still in the root's
+// buffer. A directory's or a file's entry is what changes over and over; without this, a directory in
+// which much is created, and a file written in small pieces, would fill the buffers with messages that
+// flushes carry and lookups apply one by one. A data pointer may not: the block that the older one
+// points at is freed by its coming to a leaf.
+func replaces(m kvfmt.Msg) bool { return m.Op == kvfmt.Insert && m.Key[0] == kvfmt.Kent }
+
+// spared returns how much less room than their sizes the messages need in root's buffer, as they take the
+// place of others. More may be spared in the end, but not less: a message counts only if the batch has
+// none for the same key before it, which could come between.
+func spared(root kvfmt.Node, msgs []kvfmt.Msg) int {
+	n := 0
+	for i, m := range msgs {
+		same := func(o kvfmt.Msg) bool { return bytes.Equal(o.Key, m.Key) }
+		if replaces(m) && root.Supersedes(m) && !slices.ContainsFunc(msgs[:i], same) {
+			n += m.Size()
+		}
+	}
+	return n
 }
 
 // flush returns what root, at level ht, becomes when msgs reach it and its buffer is full, or it is

@@ -232,9 +232,24 @@ func (ch *change) touch(dir *Dent, uid int32, now int64) {
 	ch.wstat(dir, kvfmt.AppendWstat(nil, kvfmt.WMtime|kvfmt.WMuid, &kvfmt.Dir{Mtime: now, Muid: uid}))
 }
 
-// wstat adds a Wstat message for de. An orphan has no entry any more, only its Dent.
+// wstat changes the entry of de as the payload of a Wstat message says. What goes to the tree is the
+// whole entry where that is known, and not the Wstat: as long as it is in the root's buffer the next one
+// takes its place there (see betree), and so a directory or file that changes all the time has one
+// message, not thousands. A Wstat would have to stay, as each adds one to the version. An orphan has no
+// entry any more, only its Dent.
 func (ch *change) wstat(de *Dent, payload []byte) {
-	if !de.gone {
+	de.mu.RLock()
+	d, gone := de.dir, de.gone // for the mutation lock is held
+	de.mu.RUnlock()
+	known := true
+	for _, e := range ch.edits {
+		known = known && e.de != de // another edit of this batch comes first
+	}
+	switch {
+	case gone:
+	case known && kvfmt.ApplyWstat(&d, payload) == nil:
+		ch.add(kvfmt.Insert, de.key(nil), d.Append(nil))
+	default:
 		ch.add(kvfmt.Wstat, de.key(nil), payload)
 	}
 	ch.then(de, func(de *Dent) {

@@ -211,19 +211,7 @@ func (n Node) InsertMsg(m Msg) {
 	if n.Leaf() {
 		panic("message for a leaf")
 	}
-	i := n.Nbuf()
-	if i > 0 && Compare(n.MsgKey(i-1), m.Key) > 0 {
-		lo, hi := 0, i // messages below lo are <= key, from hi on they are > key
-		for lo < hi {
-			mid := int(uint(lo+hi) >> 1)
-			if Compare(n.MsgKey(mid), m.Key) <= 0 {
-				lo = mid + 1
-			} else {
-				hi = mid
-			}
-		}
-		i = lo
-	}
+	i := n.bufAfter(m.Key)
 	be := binary.BigEndian
 	nbuf, size := int(be.Uint16(n[6:])), int(be.Uint16(n[8:]))
 	need := m.Size() - 2
@@ -242,6 +230,48 @@ func (n Node) InsertMsg(m Msg) {
 	be.PutUint16(n[slot:], uint16(off-bufTab))
 	be.PutUint16(n[6:], uint16(nbuf+1))
 	be.PutUint16(n[8:], uint16(size+need))
+}
+
+// bufAfter returns the number of messages in a pivot whose keys are not above key.
+func (n Node) bufAfter(key []byte) int {
+	lo, hi := 0, n.Nbuf() // messages below lo are <= key, from hi on they are > key
+	if hi > 0 && Compare(n.MsgKey(hi-1), key) <= 0 {
+		return hi
+	}
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		if Compare(n.MsgKey(mid), key) <= 0 {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// Supersedes reports whether m, put into a pivot's buffer, would leave nothing of the message for the
+// same key before it: both are Inserts, of payloads of one length.
+func (n Node) Supersedes(m Msg) bool { return n.superseded(m) != nil }
+
+// Supersede puts m in the place of the message that it Supersedes, if there is one, and reports
+// whether there was. It takes no room.
+func (n Node) Supersede(m Msg) bool {
+	val := n.superseded(m)
+	copy(val, m.Val)
+	return val != nil
+}
+
+// superseded returns the payload of the message that m Supersedes, nil if there is none.
+func (n Node) superseded(m Msg) []byte {
+	i := n.bufAfter(m.Key) - 1
+	if m.Op != Insert || i < 0 {
+		return nil
+	}
+	old := n.Msg(i)
+	if old.Op != Insert || len(old.Val) != len(m.Val) || Compare(old.Key, m.Key) != 0 {
+		return nil
+	}
+	return old.Val
 }
 
 // ErrNode is wrapped by every error of CheckNode.
