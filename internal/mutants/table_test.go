@@ -124,7 +124,8 @@ var mutants = []mutant{
 		old: "		u.abort()\n		return fmt.Errorf(\"upsert", new: "		return fmt.Errorf(\"upsert",
 		test: "TestFailedUpsertLeavesNoTrace"},
 	{name: "root changed in its place", pitfall: "10", file: "betree/upsert.go",
-		old: "	copy(n, root)\n	for _, m := range msgs {\n		n.InsertMsg(m)\n	}\n", new: "	for _, m := range msgs {\n		root.InsertMsg(m)\n	}\n	copy(n, root)\n",
+		old:  "	copy(n, root)\n	for _, m := range msgs {\n		if !replaces(m) || !n.Supersede(m) {\n			n.InsertMsg(m)\n		}\n	}\n",
+		new:  "	for _, m := range msgs {\n		if !replaces(m) || !root.Supersede(m) {\n			root.InsertMsg(m)\n		}\n	}\n	copy(n, root)\n",
 		test: "TestClonesStayAsTheyWere"},
 
 	// snap
