@@ -26,7 +26,7 @@ type IDMap interface {
 const nobodyID = 65534
 
 // UserOf names the user with a Linux uid: the one who has it in Options.IDs, or else the one with this id
-// in the users table.
+// in the users table; but 0 is Linux' superuser, and not none.
 func (fs *FS) UserOf(uid uint32) (string, error) {
 	if m := fs.opt.IDs; m != nil {
 		if name, ok := m.Name(uid); ok {
@@ -35,7 +35,7 @@ func (fs *FS) UserOf(uid uint32) (string, error) {
 			}
 		}
 	}
-	if uid <= math.MaxInt32 {
+	if uid > 0 && uid <= math.MaxInt32 {
 		if name, ok := fs.Users().Name(int32(uid)); ok && !fs.renumbered(name) {
 			return name, nil
 		}
@@ -61,7 +61,7 @@ func (fs *FS) linuxID(id int32) uint32 {
 			}
 		}
 	}
-	if id < 0 {
+	if id <= 0 { // adm, and none, whose files are not those of Linux' superuser
 		return nobodyID
 	}
 	return uint32(id)

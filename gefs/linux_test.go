@@ -692,6 +692,28 @@ func TestLinuxUsersHaveTheirNumbers(t *testing.T) {
 	if a := l.attr(f); a.Gid != 50 {
 		t.Errorf("sys is %d", a.Gid)
 	}
+	// Number 0 is who attached by name, and none is not number 0.
+	root, err := l.Attach("", "", 0)
+	l.must("attach as 0", err)
+	l.must("make a directory", func() error {
+		_, err := l.RPC(ninep.Tmkdir, &ninep.LMkdir{Dfid: root, Name: "made by 0", Mode: 0755})
+		return err
+	}())
+	if a := l.attr(l.at("made by 0")); a.Uid != 1000 {
+		t.Errorf("what 0 made belongs to %d", a.Uid)
+	}
+	g := w.as("glenda", "")
+	g.mkdir("open", ninep.DMDIR|0777)
+	g.hangUp()
+	n := w.linux("none", "")
+	n.put("open", "f", "x")
+	if a := n.attr(n.at("open/f")); a.Uid != 65534 {
+		t.Errorf("the file of none belongs to %d", a.Uid)
+	}
+	if _, err := n.Attach("", "", 0); err != nil {
+		t.Errorf("attach as 0 beside none: %v", err)
+	}
+	n.Close()
 	for _, x := range []struct {
 		id   uint32
 		want error

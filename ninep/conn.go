@@ -43,6 +43,7 @@ type Conn struct {
 	refs    int                 // blocked requests, and 1 for the leader
 	inline  *request            // the leader's request, if it has asked for its Cancelled channel
 	authed  bool                // an attach with an afid has succeeded
+	first   string              // who was the first to attach by name
 	dead    bool                // every request is cancelled
 	closed  bool                // rwc.Close has been called
 	reason  error               // why the server hung up
@@ -286,7 +287,7 @@ func (c *Conn) clunkAll() {
 	if len(fids) > 0 {
 		c.fids = make(map[uint32]*fid)
 	}
-	c.authed = false
+	c.authed, c.first = false, ""
 	c.mu.Unlock()
 	if len(fids) == 0 {
 		return

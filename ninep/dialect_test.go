@@ -60,6 +60,21 @@ func TestOneServerSpeaksBothDialects(t *testing.T) {
 	if _, err := l.Attach("", "", 1000); err != nil {
 		t.Errorf("attach by number: %v", err)
 	}
+	// Linux' superuser is who attached first, by name; on a connection where nobody has, he is nobody.
+	if _, err := l.Attach("", "", 0); err != nil {
+		t.Errorf("attach by number 0: %v", err)
+	}
+	other := ninetest.NewLinux(t, dial(), 8192)
+	for _, x := range []struct {
+		uname string
+		uid   uint32
+		want  error
+	}{{"", 0, ninep.EACCES}, {"", 1000, nil}, {"", 0, ninep.EACCES}, {"glenda", ninep.NOUID, nil}, {"", 0, nil}} {
+		if _, err := other.Attach(x.uname, "", x.uid); err != x.want {
+			t.Errorf("attach as %q %d: %v, want %v", x.uname, x.uid, err, x.want)
+		}
+	}
+	other.Close()
 	for _, x := range []struct {
 		what string
 		do   func() error

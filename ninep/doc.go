@@ -43,7 +43,8 @@
 //
 //   - Every error is an Rlerror. Its number is looked up by the identity of errors (LinuxFS.Errno), never
 //     by text; what nobody knows is EIO.
-//   - Tauth and Tattach carry a number, which LinuxFS.UserOf makes a name where there is none.
+//   - Tauth and Tattach carry a number, which LinuxFS.UserOf makes a name where there is none. Number 0,
+//     Linux' superuser, is who was the first to attach by name, if it is not somebody's.
 //   - Files that are LinuxFiles answer Linux's messages. For others they are EOPNOTSUPP, as are
 //     symbolic and hard links, devices and extended attributes always, and the messages of 9P2000 that
 //     the dialect has replaced.

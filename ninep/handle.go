@@ -89,11 +89,25 @@ func notLinux(typ uint8) bool {
 }
 
 // user is whom a Tauth or a Tattach means: by name, or in 9P2000.L by number if there is no name.
+//
+// Linux before 6.4 writes what is in its cache back as its superuser, whoever wrote it, and attaches by that one's
+// number for it. If he is nobody here, he is who has attached first, which gives the client nothing it did not
+// have.
 func (r *request) user(name string) (string, error) {
-	if l, ok := r.c.s.FS.(LinuxFS); ok && name == "" && r.fc.NUname != NOUID {
-		return l.UserOf(r.fc.NUname)
+	l, ok := r.c.s.FS.(LinuxFS)
+	if !ok || name != "" || r.fc.NUname == NOUID {
+		return name, nil
 	}
-	return name, nil
+	name, err := l.UserOf(r.fc.NUname)
+	if err == nil || r.fc.NUname != 0 {
+		return name, err
+	}
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	if r.c.first == "" {
+		return "", err
+	}
+	return r.c.first, nil
 }
 
 // file finds the fid n, which must not be an auth fid. The caller drops it.
@@ -163,11 +177,14 @@ func (r *request) attach() error {
 	if file == nil {
 		return fmt.Errorf("Attach returned nothing: %w", ErrInternal)
 	}
+	c.mu.Lock()
 	if args.Afid != nil {
-		c.mu.Lock()
 		c.authed = true
-		c.mu.Unlock()
 	}
+	if c.first == "" {
+		c.first = m.Uname
+	}
+	c.mu.Unlock()
 	f := &fid{file: file}
 	if err := c.enter(m.Fid, f); err != nil {
 		f.drop(&r.ctx)

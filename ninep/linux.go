@@ -7,7 +7,8 @@ type LinuxFS interface {
 	FS
 
 	// UserOf names the user whose number a client gave instead of a name (n_uname). The error is
-	// what the client is told.
+	// what the client is told; but number 0, if it is nobody's, is the user who attached first by name on
+	// the connection.
 	UserOf(uid uint32) (string, error)
 
 	// Errno gives the number for an error that the FS or a File has returned, 0 if it knows none
