@@ -16,7 +16,7 @@ import (
 var floors = [...][]string{
 	0: {"blkfmt", "blkdev", "epoch", "ninep", "users", "auth", "dial"},
 	1: {"logfmt", "kvfmt", "client", "nbd", "internal/trace"},
-	2: {"arena", "check", "salvage", "bench", "mount"},
+	2: {"arena", "check", "salvage", "bench", "mount", "stream"},
 	3: {"blkstore"},
 	4: {"betree"},
 	5: {"snap"},

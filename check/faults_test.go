@@ -363,6 +363,10 @@ func faults() []fault {
 		{name: "file removed, its data not", kind: OrphanData, sev: Leak, path: "main/(qid 20)", edit: func(d *disk) {
 			d.addMsg(5, kvfmt.Msg{Op: kvfmt.Clobber, Key: gKey})
 		}},
+		{name: "data of no file, while the snapshot is being received", kind: Receiving, sev: Note, edit: func(d *disk) {
+			d.addMsg(5, kvfmt.Msg{Op: kvfmt.Clobber, Key: gKey})
+			d.addMsg(5, kvfmt.Msg{Op: kvfmt.Insert, Key: kvfmt.AppendRecvKey(nil), Val: []byte("a place")})
+		}},
 		{name: "file cut, its data not", kind: DataBeyond, sev: Leak, path: "fork/g", edit: func(d *disk) {
 			d.addMsg(9, kvfmt.Msg{Op: kvfmt.Wstat, Key: gKey, Val: kvfmt.AppendWstat(nil, kvfmt.WLength, &kvfmt.Dir{Length: blk})})
 		}},

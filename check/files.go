@@ -19,6 +19,8 @@ type content struct {
 	dirs  map[uint64]*dirRec     // directories, and qids that are named as one
 	clear map[uint64]kvfmt.Clear // files whose data is still to be cleared
 
+	receiving bool // a stream from which the snapshot is made has not come to its end
+
 	touched     []uint64 // qids whose fileRec changed
 	touchedDirs []uint64 // qids whose dirRec changed
 
@@ -173,6 +175,9 @@ func (c *content) change(key, old, new []byte) {
 			r.dataEnd = max(r.dataEnd, off+1)
 		}
 	case kvfmt.Kconf:
+		if kvfmt.IsRecv(key) {
+			c.receiving = new != nil
+		}
 		// Without its record, what was still to be cleared has become too much.
 		if rec, err := kvfmt.GetClear(key, old); err == nil {
 			delete(c.clear, rec.Qid)
@@ -220,6 +225,10 @@ func (c *content) settle() {
 		c.x.problem(Problem{Kind: k, Severity: sev, Addr: blkfmt.NoAddr,
 			Text: fmt.Sprintf("%s: qid %d: ", c.t.name, qid) + fmt.Sprintf(format, arg...),
 			refs: []fileRef{{c.t.gen, qidRange{qid, qid, false}}}})
+	}
+	if c.receiving {
+		c.postpone()
+		return
 	}
 	slices.Sort(c.touched) // the tree's order
 	for _, qid := range c.touched {
@@ -279,6 +288,17 @@ func (c *content) settle() {
 	}
 	c.touchedDirs = c.touchedDirs[:0]
 	c.root()
+}
+
+// postpone leaves what changed for the next snapshot: this one is not complete, and says so itself.
+func (c *content) postpone() {
+	c.x.say(Receiving, Note, "%s: it is being received, and not all of it is there", c.t.name)
+	for _, qid := range c.touched {
+		// What the last block was is for this snapshot alone to say.
+		r := c.file(qid)
+		r.lost = r.lost || r.dataEnd > 0
+		r.dataEnd = 0
+	}
 }
 
 // has reports whether the file has data at an offset from lo to before hi.

@@ -86,6 +86,7 @@ const (
 	OrphanData  Kind = "orphan-data"  // leak: data of a file that is not there
 	DataBeyond  Kind = "data-beyond"  // leak: data behind the end of a file
 	Clearing    Kind = "clearing"     // note: data that a server has yet to clear, and knows it
+	Receiving   Kind = "receiving"    // note: a snapshot of which a part was received
 	FileEntries Kind = "file-entries" // note: a plain file with directory entries
 	DirData     Kind = "dir-data"     // note: a directory with data
 

@@ -38,6 +38,14 @@
 // A check or a scrub reads the device while all this goes on: the state that was committed last is pinned
 // for it (blkstore.View), and nobody waits but for the moment in which that is done.
 //
+// # Streams
+//
+// A snapshot can be sent to another disk, whole or as its difference to another one (Send), and received
+// there (Receive): the bytes are package stream's. What is sent is pinned in the forest (snap.Held). What is
+// received is written through the same batches as all else, into a label that nobody can mount; each batch
+// notes how far it has come, so that a crash leaves a part that can be gone on with, and the last commit
+// gives it its name.
+//
 // # Locks
 //
 // Outermost first; hold downwards only.

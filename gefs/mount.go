@@ -27,6 +27,9 @@ type Mount struct {
 // mount returns the Mount of the label with a reference. The caller has no lock and may sleep;
 // it is outside of its epoch meanwhile. Errors wrap snap.ErrNoLabel.
 func (fs *FS) mount(c *ninep.Ctx, name string) (*Mount, error) {
+	if isReceiving(name) {
+		return nil, fmt.Errorf("snap: open '%s': it %w: %w", name, ErrReceiving, snap.ErrNoLabel)
+	}
 	fs.mountMu.Lock()
 	if m := fs.mounts[name]; m != nil {
 		m.refs++

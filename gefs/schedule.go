@@ -122,7 +122,7 @@ func (fs *FS) runSchedules(s *scheduler, now time.Time) {
 		fs.log.Warn("no automatic snapshots", "err", err)
 	}
 	for _, l := range fs.forest.Labels() {
-		if !l.Mutable || fs.ctx.Err() != nil {
+		if !l.Mutable || isReceiving(l.Name) || fs.ctx.Err() != nil {
 			continue
 		}
 		plan, err := fs.schedule(c, l.Name, global)

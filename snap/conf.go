@@ -13,6 +13,13 @@ func (f *Forest) Conf(g *epoch.Guard, key string) ([]byte, error) {
 	return f.tree.Lookup(g, kvfmt.AppendConfKey(nil, key), nil)
 }
 
+// ScanConf calls fn for the configuration values of the whole disk whose keys begin with prefix, until it
+// returns false. key and val are good only until fn returns. The caller has the mutation lock and is inside
+// an epoch.
+func (f *Forest) ScanConf(g *epoch.Guard, prefix string, fn func(key string, val []byte) bool) error {
+	return f.tree.Scan(g, kvfmt.AppendConfKey(nil, prefix), nil, func(k, v []byte) bool { return fn(string(k[1:]), v) })
+}
+
 // SetConf applies a message for a configuration key of the whole disk. The caller has the mutation
 // lock and is inside an epoch.
 func (f *Forest) SetConf(g *epoch.Guard, m kvfmt.Msg) error {

@@ -240,6 +240,19 @@ func Format(g *epoch.Guard, st *blkstore.Store, users []byte) (*Forest, error) {
 // NextQid hands out a qid path. Safe for concurrent use.
 func (f *Forest) NextQid() uint64 { return f.nextQid.Add(1) - 1 }
 
+// PeekQid returns the qid path that will be handed out next. Safe for concurrent use.
+func (f *Forest) PeekQid() uint64 { return f.nextQid.Load() }
+
+// RaiseQid makes sure that no qid path below next is handed out any more. Safe for concurrent use.
+func (f *Forest) RaiseQid(next uint64) {
+	for {
+		now := f.nextQid.Load()
+		if now >= next || f.nextQid.CompareAndSwap(now, next) {
+			return
+		}
+	}
+}
+
 // newGen hands out a generation.
 func (f *Forest) newGen() blkfmt.Gen {
 	f.nextGen++
