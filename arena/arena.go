@@ -56,6 +56,7 @@ type arena struct {
 	// what Load found
 	suspect string // why the log is not to be believed; empty if it is
 	rebuilt bool   // what is free comes from a census, and no log says so yet
+	added   bool   // no commit has it yet
 	headBad bool   // the header did not verify, its copy did
 	footBad bool   // the copy differs from the header
 	hdr     []byte // the header, while footBad

@@ -281,7 +281,7 @@ func (r *rig) checkLoad(disk io.ReaderAt, st state) *Set {
 // checkFree verifies that all but live and the logs is free in s.
 func checkFree(t testing.TB, s *Set, live ...map[blkfmt.Addr]bool) {
 	t.Helper()
-	for i, a := range s.arenas {
+	for i, a := range s.list() {
 		used := map[blkfmt.Addr]bool{}
 		for _, b := range s.Log(i) {
 			used[b] = true
@@ -373,9 +373,9 @@ func TestModelOfRandomHistories(t *testing.T) {
 			case n < 93:
 				if r.sealed == nil {
 					qgen += 1 + rnd.Int64N(5)
-					head := r.set.arenas[0].first
+					head := r.set.list()[0].first
 					r.seal(qgen)
-					if r.set.arenas[0].first != head {
+					if r.set.list()[0].first != head {
 						anew++
 					}
 				} else {

@@ -79,7 +79,7 @@ func TestGoldenDisksLoad(t *testing.T) {
 					t.Errorf("%d arenas are suspect, want all", n)
 				}
 				// What ream puts on a disk.
-				a0, a1 := s.arenas[0], s.arenas[1]
+				a0, a1 := s.list()[0], s.list()[1]
 				err := s.Rebuild(census(a0.end-blk, a0.end-2*blk, a0.end-3*blk, a1.base+blk))
 				if err != nil {
 					t.Fatal(err)

@@ -26,6 +26,7 @@ func Load(dev io.ReaderAt, length int64, hash blkfmt.Hasher, refs []blkfmt.Arena
 	if len(refs) == 0 || len(refs) > blkfmt.MaxArenas {
 		return nil, fmt.Errorf("arena: %d arenas, must be 1 to %d", len(refs), blkfmt.MaxArenas)
 	}
+	list := make([]*arena, 0, len(refs))
 	at := blkfmt.Addr(blkfmt.BlkSize) // where the next arena may begin
 	for i, ref := range refs {
 		limit := blkfmt.Addr(length)
@@ -42,9 +43,10 @@ func Load(dev io.ReaderAt, length int64, hash blkfmt.Hasher, refs []blkfmt.Arena
 		}
 		a.replay(dev, hash, log, qgen)
 		a.settleLocked()
-		s.arenas = append(s.arenas, a)
+		list = append(list, a)
 		at = a.base + blkfmt.Addr(a.size)
 	}
+	s.arenas.Store(&list)
 	return s, nil
 }
 

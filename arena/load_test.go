@@ -204,7 +204,7 @@ func TestBadLogsMakeTheirArenaSuspect(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, 2, 100)
 			r.commit(4)
-			a := r.set.arenas[0]
+			a := r.set.list()[0]
 			clear(r.disk[a.base+blk]) // the tail
 
 			w := &logWriter{a: a, blocks: []logBlock{newLogBlock(a.base)}}
@@ -274,7 +274,7 @@ func TestBadLogsMakeTheirArenaSuspect(t *testing.T) {
 				t.Error("not NeedsSeal after Rebuild")
 			}
 			// A block that is none at all is not kept.
-			if c.why != "chain to" && s.arenas[0].free.holding(a.base) != nil {
+			if c.why != "chain to" && s.list()[0].free.holding(a.base) != nil {
 				t.Error("the old log may be overwritten")
 			}
 			r.set = s
@@ -286,7 +286,7 @@ func TestBadLogsMakeTheirArenaSuspect(t *testing.T) {
 			if s.NeedsSeal() {
 				t.Error("NeedsSeal after a commit")
 			}
-			if s.arenas[0].free.holding(a.base) == nil && s.arenas[0].first != a.base {
+			if s.list()[0].free.holding(a.base) == nil && s.list()[0].first != a.base {
 				t.Error("the old log was not given back")
 			}
 		})
@@ -295,7 +295,7 @@ func TestBadLogsMakeTheirArenaSuspect(t *testing.T) {
 
 func TestUnreadableLogMakesItsArenaSuspect(t *testing.T) {
 	r := reamed(t, 2, 100)
-	first := r.set.arenas[1].first
+	first := r.set.list()[1].first
 	for name, disk := range map[string]io.ReaderAt{
 		"broken block": broken{r.disk, map[blkfmt.Addr]bool{first: true}},
 		"hash is":      flip(r.disk, first, 8*40),
@@ -343,8 +343,8 @@ func TestRebuildStopsWhereTheCensusFails(t *testing.T) {
 
 // foreignBlocks returns addresses that r's arenas do not contain.
 func foreignBlocks(r *rig) []blkfmt.Addr {
-	list := []blkfmt.Addr{blkfmt.NoAddr, 0, 1, -blk, 1 << 62, 1<<63 - blk, blkfmt.Addr(r.size), r.set.arenas[0].base + 1}
-	for _, a := range r.set.arenas {
+	list := []blkfmt.Addr{blkfmt.NoAddr, 0, 1, -blk, 1 << 62, 1<<63 - blk, blkfmt.Addr(r.size), r.set.list()[0].base + 1}
+	for _, a := range r.set.list() {
 		list = append(list, a.head, a.head+blk, a.end, a.end+blk)
 	}
 	return list
@@ -373,7 +373,7 @@ func TestForeignBlocksAreErrors(t *testing.T) {
 			}
 		}
 	}
-	for i, a := range r.set.arenas {
+	for i, a := range r.set.list() {
 		for _, b := range []blkfmt.Addr{a.base, a.end - blk} {
 			if got, err := r.set.Index(b); got != i || err != nil {
 				t.Errorf("Index(%v) = %d, %v, want %d", b, got, err, i)
@@ -385,7 +385,7 @@ func TestForeignBlocksAreErrors(t *testing.T) {
 
 func TestBlocksAreGivenBackOnce(t *testing.T) {
 	r := reamed(t, 1, 100)
-	old, dead, never := r.mustAlloc(), r.mustAlloc(), r.set.arenas[0].base+40*blk
+	old, dead, never := r.mustAlloc(), r.mustAlloc(), r.set.list()[0].base+40*blk
 	r.commit(1)
 	fresh, gone := r.mustAlloc(), r.mustAlloc()
 	r.drop(gone)
@@ -457,7 +457,7 @@ func TestFreeLaterOfAFreshBlockWaitsForReaders(t *testing.T) {
 		t.Errorf("%d bytes wait", got)
 	}
 	r.check()
-	tail := r.set.arenas[0].tail
+	tail := r.set.list()[0].tail
 	r.commit(1)
 	r.check()
 	if e := readLog(t, r.disk, tail)[0].entries[0]; e.Op != logfmt.Sync {
@@ -538,15 +538,15 @@ func TestNeedsSealAfterBadHeaders(t *testing.T) {
 
 func TestFirstLogBeginsInTheLowestBlock(t *testing.T) {
 	r := newRig(t, 3, 100)
-	lowest := r.set.arenas[1].base + blk
+	lowest := r.set.list()[1].base + blk
 	if b, err := r.alloc(0, true); err != nil || b != lowest {
 		t.Errorf("the first block of a file is %v, %v; want %v", b, err, lowest)
 	}
-	if b := r.mustAlloc(); b != r.set.arenas[0].end-blk {
-		t.Errorf("the first block of a tree is %v, want %v", b, r.set.arenas[0].end-blk)
+	if b := r.mustAlloc(); b != r.set.list()[0].end-blk {
+		t.Errorf("the first block of a tree is %v, want %v", b, r.set.list()[0].end-blk)
 	}
 	r.commit(0)
-	for i, a := range r.set.arenas {
+	for i, a := range r.set.list() {
 		if a.first != a.base {
 			t.Errorf("the log of arena %d begins at %v, want %v", i, a.first, a.base)
 		}

@@ -33,11 +33,11 @@ func (s *Set) Pin() (*Pin, error) {
 	if !s.pin.CompareAndSwap(nil, p) {
 		return nil, ErrPinned
 	}
-	for _, a := range s.arenas {
+	for _, a := range s.list() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 	}
-	for _, a := range s.arenas {
+	for _, a := range s.list() {
 		a.pin = p
 		for _, set := range []*blockSet{&a.born, &a.young, &a.later} {
 			for b, n := range set.all() {
@@ -57,7 +57,7 @@ func (p *Pin) Unpin() {
 		return
 	}
 	p.broken.Store(true) // whoever reads on is told
-	for _, a := range p.set.arenas {
+	for _, a := range p.set.list() {
 		a.mu.Lock()
 		a.unholdLocked()
 		a.pin, a.since = nil, blockSet{}
@@ -78,7 +78,7 @@ func (s *Set) GiveWay() bool {
 		return false
 	}
 	more := false
-	for _, a := range s.arenas {
+	for _, a := range s.list() {
 		a.mu.Lock()
 		if a.held.n > 0 {
 			p.broken.Store(true) // before anybody can take one of them
@@ -92,7 +92,7 @@ func (s *Set) GiveWay() bool {
 // unholdLocked is GiveWay with all arena locks held.
 func (s *Set) unholdLocked() bool {
 	more := false
-	for _, a := range s.arenas {
+	for _, a := range s.list() {
 		if a.held.n > 0 {
 			a.pin.broken.Store(true)
 			more = a.unholdLocked() || more

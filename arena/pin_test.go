@@ -45,7 +45,7 @@ func (s *Set) logSet() map[blkfmt.Addr]bool {
 // held returns what is kept back.
 func (s *Set) held() map[blkfmt.Addr]bool {
 	m := map[blkfmt.Addr]bool{}
-	for _, a := range s.arenas {
+	for _, a := range s.list() {
 		for b := range blocks(a.held.all()) {
 			m[b] = true
 		}
@@ -187,7 +187,7 @@ func TestAPinGivesWayToTheLog(t *testing.T) {
 		r.commit(qgen)
 	}
 	if !p.Broken() {
-		t.Errorf("%d logs were written and the pin holds; %d blocks are kept back, %d free", qgen, len(r.set.held()), r.set.arenas[0].free.blocks())
+		t.Errorf("%d logs were written and the pin holds; %d blocks are kept back, %d free", qgen, len(r.set.held()), r.set.list()[0].free.blocks())
 	}
 	p.Unpin()
 	r.commit(qgen + 1)

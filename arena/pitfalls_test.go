@@ -82,7 +82,7 @@ func TestPitfall26CutClearsTheChain(t *testing.T) {
 func TestPitfall27BarrierSurvivesTheCut(t *testing.T) {
 	r := reamed(t, 2, 100) // ream leaves a barrier as well
 	for q := range int64(5) {
-		if list := readLog(t, r.disk, r.set.arenas[0].first); !hasBarrier(list, q) {
+		if list := readLog(t, r.disk, r.set.list()[0].first); !hasBarrier(list, q) {
 			t.Fatalf("no barrier %d in the log of commit %d", q, q)
 		}
 		r.set = r.checkLoad(r.disk, r.now)
@@ -115,17 +115,17 @@ func TestPitfall28UncommittedFreesAreNotReplayed(t *testing.T) {
 	r.seal(2)
 	r.disk.apply(r.sealed.Log)
 	r.disk.apply(r.sealed.Headers)
-	if s := r.checkLoad(r.disk, r.now); s.arenas[0].free.holding(b) != nil {
+	if s := r.checkLoad(r.disk, r.now); s.list()[0].free.holding(b) != nil {
 		t.Errorf("block %v is free before the commit that gives it back", b)
 	}
-	if s := r.checkLoad(r.disk, r.next); s.arenas[0].free.holding(b) == nil {
+	if s := r.checkLoad(r.disk, r.next); s.list()[0].free.holding(b) == nil {
 		t.Errorf("block %v is not free after the commit that gives it back", b)
 	}
 }
 
 func TestPitfall33EveryBlockOfANewLogIsWritten(t *testing.T) {
 	r := fragmented(t, 3000)
-	list := readLog(t, r.disk, r.set.arenas[0].first) // fails if one is missing
+	list := readLog(t, r.disk, r.set.list()[0].first) // fails if one is missing
 	if len(list) < 4 {
 		t.Fatalf("the log has %d blocks only", len(list))
 	}
@@ -142,7 +142,7 @@ func TestPitfall33EveryBlockOfANewLogIsWritten(t *testing.T) {
 // fragmented returns a rig of one arena with n free ranges of one block, after its first commit.
 func fragmented(t *testing.T, n int64) *rig {
 	r := newRig(t, 1, 2*n+100)
-	at := r.set.arenas[0].base
+	at := r.set.list()[0].base
 	var live []blkfmt.Addr
 	for range n {
 		live = append(live, at)
@@ -176,7 +176,7 @@ func TestPitfall34LogBlocksAreTakenBeforeTheyAreUsed(t *testing.T) {
 		r.commit(q + 1)
 		// Read in order, each block of the log is in use before replay gets there: a log written
 		// anew has never said that it was free, all others have their entry in front.
-		a := r.set.arenas[0]
+		a := r.set.list()[0]
 		free := newRanges()
 		for _, b := range readLog(t, r.disk, a.first) {
 			if free.holding(b.addr) != nil {
@@ -200,7 +200,7 @@ func TestPitfall34LogBlocksAreTakenBeforeTheyAreUsed(t *testing.T) {
 
 func TestPitfall35ANewLogGoesOnAtItsTail(t *testing.T) {
 	r := fragmented(t, 4000)
-	a := r.set.arenas[0]
+	a := r.set.list()[0]
 	list := readLog(t, r.disk, a.first)
 	if len(list) < 4 {
 		t.Fatalf("the log has %d blocks only", len(list))

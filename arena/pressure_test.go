@@ -44,7 +44,7 @@ func TestSealFindsRoomOnFullFragmentedArena(t *testing.T) {
 func pressArena(t *testing.T, size, rounds int64) (asked int) {
 	rnd := newRand(t)
 	r := reamed(t, 1, size)
-	a := r.set.arenas[0]
+	a := r.set.list()[0]
 	least, most := a.free.blocks(), int64(0)
 	for round := range rounds {
 		r.fill(round%2 == 0)
@@ -159,7 +159,7 @@ func TestPitfall48RetryLeavesTheFullArena(t *testing.T) {
 // have a log. Seal says so, again and again, and all stays as it is.
 func TestSealWithoutRoomChangesNothing(t *testing.T) {
 	r := reamed(t, 2, 50)
-	a := r.set.arenas[1]
+	a := r.set.list()[1]
 	var all []blkfmt.Addr
 	for b := a.base; b < a.end; b += blk {
 		all = append(all, b)

@@ -19,7 +19,7 @@ type Suspect struct {
 // reference has made but not yet committed to has only such arenas, because its logs lack barriers.
 func (s *Set) Suspects() []Suspect {
 	var list []Suspect
-	for _, a := range s.arenas {
+	for _, a := range s.list() {
 		a.mu.Lock()
 		if a.suspect != "" {
 			list = append(list, Suspect{a.no, a.suspect})
@@ -45,10 +45,10 @@ func (s *Set) Rebuild(live iter.Seq2[blkfmt.Addr, error], arenas ...int) error {
 		}
 	}
 	for _, i := range arenas {
-		if i < 0 || i >= len(s.arenas) {
-			return fmt.Errorf("%w: %d of %d", errNoArena, i, len(s.arenas))
+		if i < 0 || i >= len(s.list()) {
+			return fmt.Errorf("%w: %d of %d", errNoArena, i, len(s.list()))
 		}
-		used[s.arenas[i]] = &blockSet{}
+		used[s.list()[i]] = &blockSet{}
 	}
 	if len(used) == 0 {
 		return nil
@@ -124,8 +124,8 @@ type Stat struct {
 
 // Stat returns a description of each arena.
 func (s *Set) Stat() []Stat {
-	list := make([]Stat, 0, len(s.arenas))
-	for _, a := range s.arenas {
+	list := make([]Stat, 0, len(s.list()))
+	for _, a := range s.list() {
 		a.mu.Lock()
 		list = append(list, Stat{
 			Addr:    a.head,
@@ -152,10 +152,10 @@ func (s *Set) Ranges(i int) iter.Seq2[blkfmt.Addr, int64] {
 		n int64
 	}
 	return func(yield func(blkfmt.Addr, int64) bool) {
-		if i < 0 || i >= len(s.arenas) {
+		if i < 0 || i >= len(s.list()) {
 			return
 		}
-		a := s.arenas[i]
+		a := s.list()[i]
 		a.mu.Lock()
 		list := make([]span, 0, a.free.count())
 		for b, n := range a.free.all() {
@@ -174,10 +174,10 @@ func (s *Set) Ranges(i int) iter.Seq2[blkfmt.Addr, int64] {
 // included: the blocks in use that no tree points at. It is empty before the first Seal of a new
 // device.
 func (s *Set) Log(i int) []blkfmt.Addr {
-	if i < 0 || i >= len(s.arenas) {
+	if i < 0 || i >= len(s.list()) {
 		return nil
 	}
-	a := s.arenas[i]
+	a := s.list()[i]
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Collect(blocks(a.chain.all()))

@@ -55,7 +55,8 @@ type Sealed struct {
 func (s *Set) Seal(qgen int64) (*Sealed, error) {
 	s.sealMu.Lock()
 	defer s.sealMu.Unlock()
-	for _, a := range s.arenas {
+	arenas := s.list() // no others come with sealMu held
+	for _, a := range arenas {
 		a.mu.Lock()
 		defer a.unlock()
 	}
@@ -73,7 +74,7 @@ func (s *Set) Seal(qgen int64) (*Sealed, error) {
 		return nil, err
 	}
 	out := &Sealed{Qgen: qgen}
-	for i, a := range s.arenas {
+	for i, a := range arenas {
 		if err := a.sealLocked(plans[i], qgen, s.hash, out); err != nil {
 			return nil, err
 		}
@@ -86,9 +87,9 @@ func (s *Set) Seal(qgen int64) (*Sealed, error) {
 
 // planLocked plans the log of each arena. All arena locks are held.
 func (s *Set) planLocked() ([]plan, error) {
-	plans := make([]plan, len(s.arenas))
+	plans := make([]plan, len(s.list()))
 	var errs []error
-	for i, a := range s.arenas {
+	for i, a := range s.list() {
 		var err error
 		if plans[i], err = a.planLocked(); err != nil {
 			errs = append(errs, err)
@@ -172,7 +173,7 @@ func (s *Set) Release(sealed *Sealed) error {
 	if sealed == nil || sealed != s.waiting {
 		return errors.New("arena: release of what is not the last Seal, or was released before")
 	}
-	for _, a := range s.arenas {
+	for _, a := range s.list() {
 		a.release()
 	}
 	s.waiting = nil
@@ -184,5 +185,5 @@ func (a *arena) release() {
 	defer a.unlock()
 	a.freeLimboLocked()
 	a.limbo = blockSet{}
-	a.rebuilt, a.headBad, a.footBad, a.hdr = false, false, false, nil
+	a.rebuilt, a.added, a.headBad, a.footBad, a.hdr = false, false, false, false, nil
 }

@@ -82,7 +82,7 @@ func TestLogIsExtendedAtEveryFill(t *testing.T) {
 // extendAt gives back as much of groups as makes total bytes of entries, long ones among them, and
 // looks at the log.
 func extendAt(t *testing.T, r *rig, groups [][]blkfmt.Addr, total, long int, first bool) {
-	head := r.set.arenas[0].first
+	head := r.set.list()[0].first
 	short := total/8 - 2*long
 	for i, g := range groups[:short+long] {
 		r.drop(g[0])
@@ -90,9 +90,9 @@ func extendAt(t *testing.T, r *rig, groups [][]blkfmt.Addr, total, long int, fir
 			r.drop(g[1])
 		}
 	}
-	tail := r.set.arenas[0].tail
+	tail := r.set.list()[0].tail
 	r.seal(3)
-	if r.set.arenas[0].first != head {
+	if r.set.list()[0].first != head {
 		t.Fatal("the log was written anew")
 	}
 	r.write()
@@ -170,7 +170,7 @@ func TestLogAnewHoldsAnyNumberOfRanges(t *testing.T) {
 // that the log itself can lie in.
 func anewWith(t *testing.T, n int64, room bool) {
 	r := newRig(t, 1, 2*n+400)
-	a := r.set.arenas[0]
+	a := r.set.list()[0]
 	var live []blkfmt.Addr
 	at := a.base
 	for range n {
@@ -223,7 +223,7 @@ func anewWith(t *testing.T, n int64, room bool) {
 	// What was loaded is the same, but that it does not know the tail.
 	want := maps.Collect(r.set.Ranges(0))
 	if a.tail != blkfmt.NoAddr {
-		if !s.arenas[0].free.remove(a.tail, blk) {
+		if !s.list()[0].free.remove(a.tail, blk) {
 			t.Errorf("the tail %v is not free at the barrier", a.tail)
 		}
 	}
@@ -389,7 +389,7 @@ func TestShortLivedBlocksCostNoLog(t *testing.T) {
 	r := reamed(t, 1, 3000)
 	r.mustAlloc()
 	r.commit(1)
-	tail := r.set.arenas[0].tail
+	tail := r.set.list()[0].tail
 	for range 10 {
 		var list []blkfmt.Addr
 		for range 1000 {
@@ -411,7 +411,7 @@ func TestRunsOfBlocksAreOneEntry(t *testing.T) {
 	for range 500 {
 		r.alloc(3, true)
 	}
-	tail := r.set.arenas[0].tail
+	tail := r.set.list()[0].tail
 	r.commit(1)
 	if b := readLog(t, r.disk, tail)[0]; len(b.entries) > 10 {
 		t.Errorf("%d entries for a file of 500 blocks", len(b.entries))

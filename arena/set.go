@@ -3,6 +3,7 @@ package arena
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -11,9 +12,9 @@ import (
 )
 
 // A Set is all arenas of a device. It is made by Format or Load. Its methods are safe for concurrent
-// use, but for Rebuild and Extend, which belong to opening.
+// use, but for Rebuild, which belongs to opening.
 type Set struct {
-	arenas []*arena // ascending addresses
+	arenas atomic.Pointer[[]*arena] // ascending addresses; replaced as a whole when there are more
 	hash   blkfmt.Hasher
 	count  atomic.Uint64 // calls of Alloc
 	sums   sums
@@ -38,6 +39,7 @@ func Format(g blkfmt.Geometry, hash blkfmt.Hasher) (*Set, error) {
 		return nil, fmt.Errorf("arena: %d arenas, must be 1 to %d", g.Count, blkfmt.MaxArenas)
 	}
 	s := &Set{hash: hash}
+	s.arenas.Store(new([]*arena))
 	s.qgen.Store(-1)
 	if err := s.Extend(g); err != nil {
 		return nil, err
@@ -45,38 +47,58 @@ func Format(g blkfmt.Geometry, hash blkfmt.Hasher) (*Set, error) {
 	return s, nil
 }
 
-// Extend adds g.Count new arenas, as Format makes them, behind those there are. They are part of the
-// device after the next Seal and its commit. It is for a device that nobody else uses yet: no
-// other method may run at the same time.
-func (s *Set) Extend(g blkfmt.Geometry) error {
-	end := blkfmt.Addr(blkfmt.BlkSize)
-	if n := len(s.arenas); n > 0 {
-		a := s.arenas[n-1]
-		end = a.base + blkfmt.Addr(a.size)
+// list returns the arenas there are, which must not be changed.
+func (s *Set) list() []*arena { return *s.arenas.Load() }
+
+// End returns where the last arena ends. New ones begin there or behind.
+func (s *Set) End() blkfmt.Addr {
+	list := s.list()
+	if len(list) == 0 {
+		return blkfmt.BlkSize
 	}
+	a := list[len(list)-1]
+	return a.base + blkfmt.Addr(a.size)
+}
+
+// Extend adds g.Count new arenas, as Format makes them, behind those there are, and asks for a Seal
+// (NeedsSeal). Alloc hands out their blocks at once: what points at these is part of the state of the next
+// Seal, whose superblock names the new arenas. They take no part in a Pin, as no committed state has
+// anything in them.
+//
+// Extend fails, and has changed nothing, if g does not fit behind the last arena, if there would be more
+// than blkfmt.MaxArenas, or while a commit is not released. It takes no arena locks and does no I/O.
+func (s *Set) Extend(g blkfmt.Geometry) error {
+	s.sealMu.Lock()
+	defer s.sealMu.Unlock()
 	const least = 4 * blkfmt.BlkSize
+	list, end := s.list(), s.End()
 	switch {
-	case g.Count < 1 || g.Count > blkfmt.MaxArenas-len(s.arenas):
-		return fmt.Errorf("arena: %d arenas and %d more, at most %d can be", len(s.arenas), g.Count, blkfmt.MaxArenas)
+	case s.waiting != nil:
+		return errors.New("arena: more arenas while a commit is not released")
+	case g.Count < 1 || g.Count > blkfmt.MaxArenas-len(list):
+		return fmt.Errorf("arena: %d arenas and %d more, at most %d can be", len(list), g.Count, blkfmt.MaxArenas)
 	case g.First < end || g.First%blkfmt.BlkSize != 0:
 		return fmt.Errorf("arena: new arenas at %v, where the last one ends at %v", g.First, end)
 	case g.Size < least || g.Size%blkfmt.BlkSize != 0 || g.Size > (1<<62-int64(g.First))/int64(g.Count)-blkfmt.ArenaOverhead:
 		return fmt.Errorf("arena: %d new arenas of %d bytes", g.Count, g.Size)
 	}
+	list = slices.Clone(list)
 	for i := range g.Count {
-		a := newArena(len(s.arenas), g.Header(i), g.Size, &s.sums)
+		a := newArena(len(list), g.Header(i), g.Size, &s.sums)
 		// The log will begin in the lowest block, where the reference has it.
 		a.kept = a.base
 		a.chain.add(a.kept)
 		a.free.insert(a.base+blkfmt.BlkSize, int64(a.end-a.base)-blkfmt.BlkSize)
-		a.settleLocked()
-		s.arenas = append(s.arenas, a)
+		a.added = true
+		a.settleLocked() // nobody else has it yet
+		list = append(list, a)
 	}
+	s.arenas.Store(&list)
 	return nil
 }
 
 // Len returns the number of arenas.
-func (s *Set) Len() int { return len(s.arenas) }
+func (s *Set) Len() int { return len(s.list()) }
 
 // Qgen returns the generation of the last barrier: that of the last Seal, or what Load was told. It
 // is -1 on a new device.
@@ -84,11 +106,12 @@ func (s *Set) Qgen() int64 { return s.qgen.Load() }
 
 // find returns the arena that has b in the part of its body that may be in use, nil if there is none.
 func (s *Set) find(b blkfmt.Addr) *arena {
-	i := sort.Search(len(s.arenas), func(i int) bool { return s.arenas[i].head > b })
+	list := s.list()
+	i := sort.Search(len(list), func(i int) bool { return list[i].head > b })
 	if i == 0 {
 		return nil
 	}
-	if a := s.arenas[i-1]; a.holds(b) {
+	if a := list[i-1]; a.holds(b) {
 		return a
 	}
 	return nil
@@ -120,7 +143,8 @@ func foreign(op string, b blkfmt.Addr) error {
 // ignores the reserve, see Room. The block is fresh until the next Seal. It waits for other calls,
 // never for I/O. Source: pickarena, blkalloc, blkalloc_lk.
 func (s *Set) Alloc(hint uint64, seq bool) (blkfmt.Addr, error) {
-	n := uint64(len(s.arenas))
+	list := s.list()
+	n := uint64(len(list))
 	start := (s.count.Add(1) - 1) / turn
 	if hint != Meta && n > 1 {
 		start += hint%(n-1) + 1
@@ -132,7 +156,7 @@ func (s *Set) Alloc(hint uint64, seq bool) (blkfmt.Addr, error) {
 		if try == 2*n && s.GiveWay() {
 			try = 0
 		}
-		a := s.arenas[(start+try)%n]
+		a := list[(start+try)%n]
 		if try+1 >= n {
 			a.mu.Lock()
 		} else if !a.mu.TryLock() {
@@ -144,8 +168,8 @@ func (s *Set) Alloc(hint uint64, seq bool) (blkfmt.Addr, error) {
 			return b, nil
 		}
 	}
-	if list := s.Suspects(); len(list) > 0 {
-		return blkfmt.NoAddr, fmt.Errorf("arena %d: %w: %s", list[0].Arena, ErrSuspect, list[0].Why)
+	if sus := s.Suspects(); len(sus) > 0 {
+		return blkfmt.NoAddr, fmt.Errorf("arena %d: %w: %s", sus[0].Arena, ErrSuspect, sus[0].Why)
 	}
 	return blkfmt.NoAddr, ErrFull
 }
@@ -184,11 +208,11 @@ func (s *Set) Give(b blkfmt.Addr) error {
 }
 
 // NeedsSeal tells whether there is something to write even if nothing changes: a header whose
-// other copy had to stand in for it, or a log that was not to be believed and has been rebuilt.
+// other copy had to stand in for it, a log that was not to be believed and has been rebuilt, a new arena.
 func (s *Set) NeedsSeal() bool {
-	for _, a := range s.arenas {
+	for _, a := range s.list() {
 		a.mu.Lock()
-		bad := a.headBad || a.footBad || a.rebuilt
+		bad := a.headBad || a.footBad || a.rebuilt || a.added
 		a.mu.Unlock()
 		if bad {
 			return true
@@ -201,7 +225,7 @@ func (s *Set) NeedsSeal() bool {
 // first copy if that one is good; the next Seal then asks for the second to be made like it first (see
 // Sealed.Heal). It is nil if the first is bad: that one is written before the second anyway.
 func (s *Set) Mend(i int, good []byte) {
-	a := s.arenas[i]
+	a := s.list()[i]
 	a.mu.Lock()
 	defer a.unlock()
 	if good == nil {

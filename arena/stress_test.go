@@ -124,7 +124,7 @@ func TestConcurrentUse(t *testing.T) {
 	r.check()
 	r.checkLoad(r.disk, r.now)
 	room := int64(0)
-	for _, a := range r.set.arenas {
+	for _, a := range r.set.list() {
 		room += max(0, (a.free.total-a.reserve)/blk)
 	}
 	if r.set.Room() != room {
