@@ -15,13 +15,14 @@ const (
 	EventDiscard             // Len bytes at Off were discarded, and read as zeros
 	EventSync                // a Sync returned: all events before this one are durable
 	EventMark                // the test said so
+	EventResize              // the disk has Len bytes from here on, and all before is durable
 )
 
 // An Event is one thing that happened to a Crash, in the order in which they happened.
 type Event struct {
 	Kind Kind
 	Off  int64  // of a write or discard, bytes
-	Len  int64  // of a write or discard, bytes, > 0
+	Len  int64  // of a write or discard, bytes, > 0; the size after a resize
 	Data []byte // of a write; never to be changed
 	Mark any    // of a mark
 }
@@ -44,6 +45,8 @@ func (e *Event) apply(m *Mem) {
 		m.writeShared(e.Data, e.Off)
 	case EventDiscard:
 		m.zero(e.Off, e.Len)
+	case EventResize:
+		m.resize(e.Len)
 	}
 }
 
@@ -147,6 +150,26 @@ func (c *Crash) Sync() error {
 	}
 	c.t.syncs = append(c.t.syncs, len(c.t.events))
 	c.record(Event{Kind: EventSync})
+	return nil
+}
+
+// Enlarge changes the size, as somebody does who makes an image larger and has that synced: a power cut from here
+// on finds the new size, and what was written before. It returns ErrRange for a size below the present one.
+func (c *Crash) Enlarge(size int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cur.mu.Lock()
+	defer c.cur.mu.Unlock()
+	if c.cur.closed {
+		return opErr("enlarge", c.cur.name, 0, 0, os.ErrClosed)
+	}
+	if size < c.cur.size {
+		return opErr("enlarge", c.cur.name, 0, 0, ErrRange)
+	}
+	e := Event{Kind: EventResize, Len: size}
+	e.apply(c.cur)
+	c.t.syncs = append(c.t.syncs, len(c.t.events))
+	c.record(e)
 	return nil
 }
 

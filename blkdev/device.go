@@ -73,7 +73,7 @@ var (
 
 // An OpError says which operation failed where. Len is zero for operations on the whole device.
 type OpError struct {
-	Op   string // "read", "write", "sync", "discard", "open", "create", "size", "close"
+	Op   string // "read", "write", "sync", "discard", "enlarge", "open", "create", "size", "close"
 	Path string // what was opened; "memory", "crash" for devices without a file
 	Off  int64  // bytes; where the failure was met, which may be after Off of the call
 	Len  int64  // bytes not done

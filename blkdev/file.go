@@ -247,6 +247,31 @@ func (f *File) Size() (int64, error) {
 	return n, nil
 }
 
+// Enlarge makes a file size bytes long, without taking room for what it gains, and returns when that is
+// durable. A device, which is as large as its owner has made it, and a size below the file's are refused;
+// nothing has changed then. After a failed sync the file may have either length.
+func (f *File) Enlarge(size int64) error {
+	now, err := f.Size()
+	switch {
+	case err != nil:
+		return err
+	case f.readOnly:
+		return opErr("enlarge", f.path, 0, 0, ErrReadOnly)
+	case f.isDevice:
+		return opErr("enlarge", f.path, 0, 0, errors.New("a device cannot be made larger from here, only a file"))
+	case size < now:
+		return opErr("enlarge", f.path, 0, 0, fmt.Errorf("%w: to %d bytes, it has %d", ErrRange, size, now))
+	}
+	if err := f.f.Truncate(size); err != nil {
+		return opErr("enlarge", f.path, 0, 0, err)
+	}
+	if err := f.f.Sync(); err != nil { // the length too, which fdatasync may leave out
+		return f.fail(opErr("enlarge", f.path, 0, 0, err))
+	}
+	f.size.Store(size)
+	return nil
+}
+
 // Close implements Device and drops the lock.
 func (f *File) Close() error {
 	if err := f.f.Close(); err != nil {

@@ -310,6 +310,20 @@ func (m *Mem) Resize(size int64) {
 	m.resize(size)
 }
 
+// Enlarge is Resize for a size that is not below the present one, which is refused with ErrRange.
+func (m *Mem) Enlarge(size int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.closed:
+		return opErr("enlarge", m.name, 0, 0, os.ErrClosed)
+	case size < m.size:
+		return opErr("enlarge", m.name, 0, 0, ErrRange)
+	}
+	m.resize(size)
+	return nil
+}
+
 func (m *Mem) resize(size int64) {
 	if size < m.size {
 		m.zero(size, m.size-size) // or it would be there again after growing

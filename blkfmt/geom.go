@@ -24,9 +24,24 @@ var (
 	// ErrTooSmall says that a device is smaller than MinDevice.
 	ErrTooSmall = errors.New("ream: disk too small")
 
-	// ErrNoGrowth says that a device has not gained MinGrow bytes.
+	// ErrNoGrowth says that a device has not gained MinGrow bytes. The error is a *GrowthError.
 	ErrNoGrowth = errors.New("new arenas too small")
 )
+
+// A GrowthError says that a device is not long enough for more arenas. It is ErrNoGrowth.
+type GrowthError struct {
+	Length int64 // of the device, bytes
+	Gained int64 // what there is for new arenas; not above 0 for a device that has not grown
+	Least  int64 // the shortest device that can be grown into
+}
+
+func (e *GrowthError) Error() string {
+	return fmt.Sprintf("%v (%d < %d), not growing: the disk must have at least %d bytes, and has %d",
+		ErrNoGrowth, e.Gained, int64(MinGrow), e.Least, e.Length)
+}
+
+// Unwrap returns ErrNoGrowth.
+func (e *GrowthError) Unwrap() error { return ErrNoGrowth }
 
 // A Geometry is where ream puts the arenas of a device, or grow the new ones.
 type Geometry struct {
@@ -61,13 +76,13 @@ func ReamGeometry(length int64) (Geometry, error) {
 }
 
 // GrowGeometry lays out what a device of length bytes has behind the end of its last arena: four
-// new arenas. The old backup superblock is given up. It returns an error that wraps ErrNoGrowth if
-// there are less than MinGrow bytes. Source: growfs.
+// new arenas. The old backup superblock is given up. It returns a *GrowthError if there are less than
+// MinGrow bytes. Source: growfs.
 func GrowGeometry(end Addr, length int64) (Geometry, error) {
 	limit := length - length%BlkSize - BlkSize // the backup's address
 	space := limit - BlkSize - int64(end)
 	if end <= 0 || space < MinGrow {
-		return Geometry{}, fmt.Errorf("%w: %d bytes, at least %d are needed", ErrNoGrowth, space, int64(MinGrow))
+		return Geometry{}, &GrowthError{Length: length, Gained: max(space, 0), Least: int64(end) + MinGrow + 2*BlkSize}
 	}
 	size := space / GrowCount
 	size -= size % BlkSize

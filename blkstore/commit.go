@@ -87,7 +87,7 @@ func (c *Commit) Run(durable func(error)) error {
 	err := c.steps(tell)
 	if err != nil {
 		s.fail(fmt.Errorf("commit %d: %w", c.super.Qgen, err))
-		for _, q := range s.queues {
+		for _, q := range s.allQueues() {
 			q.still()
 		}
 		err = s.Err()
@@ -129,7 +129,7 @@ func (c *Commit) steps(tell func(error)) error {
 	// new disk whose second superblock is not written yet.
 	if c.fresh {
 		none := make([]byte, blkfmt.BlkSize)
-		if err := s.step([]arena.Write{{Addr: 0, Data: none}, {Addr: blkfmt.BackupAddr(s.devSize), Data: none}}); err != nil {
+		if err := s.step([]arena.Write{{Addr: 0, Data: none}, {Addr: blkfmt.BackupAddr(s.devSize.Load()), Data: none}}); err != nil {
 			return err
 		}
 	}
@@ -154,10 +154,10 @@ func (c *Commit) steps(tell func(error)) error {
 		}
 	}
 
-	for _, q := range s.queues {
+	for _, q := range s.allQueues() {
 		q.ask(c.super.Qgen)
 	}
-	for _, q := range s.queues {
+	for _, q := range s.allQueues() {
 		if err := q.drain(c.super.Qgen); err != nil {
 			return err
 		}
@@ -165,12 +165,17 @@ func (c *Commit) steps(tell func(error)) error {
 	if err := s.step(c.sealed.Log, c.sealed.Headers); err != nil {
 		return err
 	}
+	if !c.fresh {
+		if err := s.follow(&c.former); err != nil {
+			return err
+		}
+	}
 	if err := s.step([]arena.Write{{Addr: 0, Data: super}}); err != nil {
 		return err
 	}
 	s.note("supers", blkfmt.NoAddr, trace.None, int64(c.super.Qgen))
 	tell(nil)
-	if err := s.step([]arena.Write{{Addr: blkfmt.BackupAddr(s.devSize), Data: super}}); err != nil {
+	if err := s.step([]arena.Write{{Addr: blkfmt.BackupAddr(s.devSize.Load()), Data: super}}); err != nil {
 		return err
 	}
 	if err := s.step(c.sealed.Footers); err != nil {

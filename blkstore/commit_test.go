@@ -22,7 +22,7 @@ func stage(y *toy, a blkfmt.Addr) string {
 	switch {
 	case a == 0:
 		return "super"
-	case a == blkfmt.BackupAddr(y.st.devSize):
+	case a == blkfmt.BackupAddr(y.st.devSize.Load()):
 		return "backup"
 	case slices.Contains(first, a):
 		return "header"
@@ -105,7 +105,10 @@ type life struct {
 	hist  []map[uint64]byte
 }
 
-type lifeMark struct{ begun, acked uint64 }
+type lifeMark struct {
+	begun, acked uint64
+	arenas       [2]int // the fewest and the most there may be; zeros if that does not change
+}
 
 // live makes random changes and commits. Some changes come while a commit is under way.
 func live(t testing.TB, image *blkdev.Mem, y0 *toy, r *rand.Rand, commits int) life {
@@ -122,7 +125,7 @@ func live(t testing.TB, image *blkdev.Mem, y0 *toy, r *rand.Rand, commits int) l
 		y.hist = slices.Clone(y0.hist[:y.n+1])
 	}
 	acked := y.n
-	mark := func() { crash.Mark(lifeMark{y.n + 1, acked}) }
+	mark := func() { crash.Mark(lifeMark{begun: y.n + 1, acked: acked}) }
 	mark()
 	set := func() {
 		v := byte(r.IntN(251))
@@ -166,6 +169,9 @@ func (l life) revive(t testing.TB, cut blkdev.Cut) (*blkdev.Mem, *toy, error) {
 		return img, nil, err
 	}
 	y.hist = l.hist
+	if n := y.st.arenas.Len(); m.arenas[1] > 0 && (n != m.arenas[0] && n != m.arenas[1]) {
+		return img, y, fmt.Errorf("%d arenas, neither as many as before nor as after growing: %v", n, m.arenas)
+	}
 	if y.n < m.acked || y.n > m.begun || int(y.n) >= len(l.hist) {
 		return img, y, fmt.Errorf("state %d, but %d was acknowledged and %d begun", y.n, m.acked, m.begun)
 	}
@@ -468,7 +474,7 @@ func TestEveryWriteAndFlushMayFail(t *testing.T) {
 			if !errors.Is(err, ErrIO) || y.st.Err() == nil {
 				t.Fatalf("%v %d fails: %v, latched by %v", op, n, err, y.st.Err())
 			}
-			for _, q := range y.st.queues {
+			for _, q := range y.st.allQueues() {
 				q.still() // other arenas may have been writing when it failed
 			}
 			seen := dev.Count(blkdev.OpWrite | blkdev.OpSync)

@@ -72,7 +72,7 @@ func TestFreshBlockStaysForReadersWhoAreInside(t *testing.T) {
 		bp := y.data[1]
 		if written {
 			i, _ := y.st.arenas.Index(bp.Addr)
-			y.must(y.st.queues[i].drain(y.st.qgen.Load()))
+			y.must(y.st.allQueues()[i].drain(y.st.qgen.Load()))
 			y.st.uncache(bp.Addr) // evicted: a reader must read it from the device
 		}
 		g := y.reader()

@@ -98,7 +98,7 @@ func TestQueueWritesByGenerationKindAndAddress(t *testing.T) {
 	slices.SortFunc(want, func(a, b entry) int { // not qcmp, which is what is tested
 		return cmp.Or(cmp.Compare(a.gen, b.gen), cmp.Compare(a.kind, b.kind), cmp.Compare(a.a, b.a))
 	})
-	p.must(p.st.queues[1].drain(p.st.qgen.Load()))
+	p.must(p.st.allQueues()[1].drain(p.st.qgen.Load()))
 	got := written(p.dev.take())
 	for i, a := range got {
 		if i >= len(want) || a != want[i].a {
@@ -138,7 +138,7 @@ func TestAdjacentBlocksAreWrittenInOneCall(t *testing.T) {
 	if runs > 8 {
 		t.Fatalf("the allocator made %d runs of 40 blocks; the test wants few", runs)
 	}
-	p.must(p.st.queues[2].drain(p.st.qgen.Load()))
+	p.must(p.st.allQueues()[2].drain(p.st.qgen.Load()))
 	calls := p.dev.take()
 	if len(calls) != runs {
 		t.Errorf("%d calls for %d runs of adjacent blocks: %v", len(calls), runs, calls)
@@ -166,7 +166,7 @@ func TestBlockThatDiesBeforeItIsWrittenIsNotWritten(t *testing.T) {
 		}
 		p.st.Drop(b)
 	}
-	p.must(p.st.queues[1].drain(p.st.qgen.Load()))
+	p.must(p.st.allQueues()[1].drain(p.st.qgen.Load()))
 	got := written(p.dev.take())
 	slices.Sort(live)
 	slices.Sort(got)
@@ -206,7 +206,7 @@ func TestBlockThatDiesWhileItIsBeingWritten(t *testing.T) {
 			for i := range b.buf {
 				b.buf[i] = 1
 			}
-			q := p.st.queues[1]
+			q := p.st.allQueues()[1]
 			q.ask(p.st.qgen.Load())
 			<-stopped
 			before := p.st.Stats().Cancelled
@@ -249,7 +249,7 @@ func TestDrainWaitsForItsGenerationsOnly(t *testing.T) {
 	gen := p.st.qgen.Add(1) - 1
 	young := p.block(blkfmt.Leaf, 1)
 	stopped, release := gateFirst(p.dev)
-	q := p.st.queues[1]
+	q := p.st.allQueues()[1]
 	done := make(chan error)
 	go func() { done <- q.drain(gen) }()
 	<-stopped
@@ -339,7 +339,7 @@ func TestVoidEntriesDoNotPileUp(t *testing.T) {
 		p.must(p.st.FreeOwn(b.Where()))
 		p.st.Drop(b)
 	}
-	q := p.st.queues[1]
+	q := p.st.allQueues()[1]
 	q.mu.Lock()
 	size, live := len(q.heap), q.live
 	q.mu.Unlock()
@@ -371,7 +371,7 @@ func TestNothingIsWrittenAfterAFailure(t *testing.T) {
 	if _, err := y.st.Seal(Root{}); !errors.Is(err, failure) {
 		t.Errorf("a commit after the failure: %v", err)
 	}
-	for i, q := range y.st.queues {
+	for i, q := range y.st.allQueues() {
 		if err := q.drain(100); !errors.Is(err, failure) {
 			t.Errorf("queue %d: drain: %v", i, err)
 		}
@@ -400,7 +400,7 @@ func TestDrainAfterCloseDoesNotHang(t *testing.T) {
 	b := p.block(blkfmt.Leaf, 1)
 	p.st.Drop(b)
 	p.st.Close()
-	if err := p.st.queues[1].drain(100); !errors.Is(err, ErrClosed) {
+	if err := p.st.allQueues()[1].drain(100); !errors.Is(err, ErrClosed) {
 		t.Errorf("drain: %v", err)
 	}
 }

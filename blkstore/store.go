@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -48,7 +49,7 @@ const (
 // ask for the mutation lock.
 type Store struct {
 	dev      blkdev.Device
-	devSize  int64
+	devSize  atomic.Int64 // as the place of the second superblock has it; see follow
 	hash     blkfmt.Hasher
 	log      *slog.Logger
 	trace    *trace.Ring
@@ -58,7 +59,7 @@ type Store struct {
 
 	shards [nshard]shard
 	pool   pool
-	queues []*queue // one for each arena
+	queues atomic.Pointer[[]*queue] // one for each arena; replaced as a whole when there are more
 
 	seq      atomic.Uint64 // last number given to a queue entry
 	qgen     atomic.Int64  // generation that entries are stamped with: that of the next Seal
@@ -87,9 +88,11 @@ func newStore(dev blkdev.Device, opt Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		dev: dev, devSize: size, log: opt.Logger, trace: opt.Trace, readOnly: opt.ReadOnly,
+		dev: dev, log: opt.Logger, trace: opt.Trace, readOnly: opt.ReadOnly,
 		roomy: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
+	s.devSize.Store(size)
+	s.queues.Store(new([]*queue))
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -105,16 +108,22 @@ func newStore(dev blkdev.Device, opt Options) (*Store, error) {
 	return s, nil
 }
 
-// start makes the queues and, unless the store is read-only, the goroutines that empty them.
-func (s *Store) start() {
-	for range s.arenas.Len() {
+// start makes the queues of n more arenas and, unless the store is read-only, the goroutines that empty
+// them.
+func (s *Store) start(n int) {
+	list := slices.Clone(s.allQueues())
+	for range n {
 		q := newQueue(s)
-		s.queues = append(s.queues, q)
+		list = append(list, q)
 		if !s.readOnly {
 			s.done.Go(q.run)
 		}
 	}
+	s.queues.Store(&list)
 }
+
+// allQueues returns the queues there are, which must not be changed.
+func (s *Store) allQueues() []*queue { return *s.queues.Load() }
 
 // Open opens the disk on dev. Of the two superblocks it takes the newest whose arenas can be
 // loaded. Errors: blkfmt.ErrNotGefs, *blkfmt.VersionError, blkfmt.ErrNoKey, *blkfmt.CorruptError,
@@ -132,8 +141,8 @@ func Open(dev blkdev.Device, opt Options) (*Store, error) {
 	read := func(at blkfmt.Addr) (c candidate) {
 		c.at = at
 		buf := make([]byte, blkfmt.BlkSize)
-		if at < 0 || int64(at)+blkfmt.BlkSize > s.devSize {
-			c.err = fmt.Errorf("%w (the device has only %d bytes)", blkfmt.ErrNotGefs, s.devSize)
+		if at < 0 || int64(at)+blkfmt.BlkSize > s.devSize.Load() {
+			c.err = fmt.Errorf("%w (the device has only %d bytes)", blkfmt.ErrNotGefs, s.devSize.Load())
 		} else if _, err := dev.ReadAt(buf, int64(at)); err != nil {
 			c.err = fmt.Errorf("%w: read superblock at %v: %w", ErrIO, at, err)
 		} else {
@@ -141,7 +150,7 @@ func Open(dev blkdev.Device, opt Options) (*Store, error) {
 		}
 		return c
 	}
-	first, second := read(0), read(blkfmt.BackupAddr(s.devSize))
+	first, second := read(0), read(blkfmt.BackupAddr(s.devSize.Load()))
 	order := []candidate{first, second}
 	if first.super != nil && second.super != nil && second.super.Qgen > first.super.Qgen {
 		order = []candidate{second, first}
@@ -162,7 +171,7 @@ func Open(dev blkdev.Device, opt Options) (*Store, error) {
 			}
 			s.log.Warn("a superblock copy is damaged or old; using the other, the next commit repairs it", "at", o.at, "why", why)
 		}
-		s.start()
+		s.start(s.arenas.Len())
 		return s, nil
 	}
 	if order[0].err.Error() == order[1].err.Error() || errors.Is(order[1].err, blkfmt.ErrNotGefs) {
@@ -176,12 +185,12 @@ func Open(dev blkdev.Device, opt Options) (*Store, error) {
 
 // load makes super the state of s.
 func (s *Store) load(super *blkfmt.Super) error {
-	if end := int64(super.Arenas[len(super.Arenas)-1].Addr); end >= s.devSize {
+	if end := int64(super.Arenas[len(super.Arenas)-1].Addr); end >= s.devSize.Load() {
 		return &blkfmt.CorruptError{Addr: super.Arenas[len(super.Arenas)-1].Addr, Type: blkfmt.Arena,
-			What: fmt.Sprintf("the last arena lies beyond the device's %d bytes: the disk is truncated", s.devSize)}
+			What: fmt.Sprintf("the last arena lies beyond the device's %d bytes: the disk is truncated", s.devSize.Load())}
 	}
 	s.hash = super.Hasher()
-	set, err := arena.Load(s.dev, s.devSize, s.hash, super.Arenas, super.Qgen)
+	set, err := arena.Load(s.dev, s.devSize.Load(), s.hash, super.Arenas, super.Qgen)
 	if err != nil {
 		return err
 	}
@@ -198,7 +207,7 @@ func Format(dev blkdev.Device, opt Options, sip, keyInside bool) (*Store, error)
 	if err != nil {
 		return nil, err
 	}
-	geom, err := blkfmt.ReamGeometry(s.devSize)
+	geom, err := blkfmt.ReamGeometry(s.devSize.Load())
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +224,7 @@ func Format(dev blkdev.Device, opt Options, sip, keyInside bool) (*Store, error)
 	}
 	s.qgen.Store(0)
 	s.fresh = true
-	s.start()
+	s.start(s.arenas.Len())
 	return s, nil
 }
 
@@ -232,8 +241,9 @@ func (s *Store) Arenas() *arena.Set { return s.arenas }
 // Device returns the device, for reading only.
 func (s *Store) Device() io.ReaderAt { return s.dev }
 
-// DeviceSize returns the device's length in bytes when it was opened.
-func (s *Store) DeviceSize() int64 { return s.devSize }
+// DeviceSize returns the device's length in bytes when it was opened, or when a commit or Grow last found
+// that it has changed.
+func (s *Store) DeviceSize() int64 { return s.devSize.Load() }
 
 // CanWrite reports whether the store was opened for writing.
 func (s *Store) CanWrite() bool { return !s.readOnly }
@@ -289,7 +299,7 @@ func (s *Store) note(tag string, a blkfmt.Addr, gen blkfmt.Gen, v int64) {
 func (s *Store) Trace() *trace.Ring { return s.trace }
 
 func (s *Store) pokeAll() {
-	for _, q := range s.queues {
+	for _, q := range s.allQueues() {
 		q.poke()
 	}
 }
@@ -300,7 +310,7 @@ func (s *Store) queue(a blkfmt.Addr) *queue {
 	if err != nil {
 		panic(err)
 	}
-	return s.queues[i]
+	return s.allQueues()[i]
 }
 
 // setPressure makes the queues write all they have, if that can help.
@@ -338,7 +348,7 @@ func (s *Store) unpin(n int) {
 func (s *Store) Close() {
 	s.once.Do(func() {
 		close(s.stop)
-		for _, q := range s.queues {
+		for _, q := range s.allQueues() {
 			q.close()
 		}
 		s.done.Wait()

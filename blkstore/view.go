@@ -23,6 +23,7 @@ type View struct {
 	st     *Store
 	pin    *arena.Pin // nil: nothing is written anyway
 	super  blkfmt.Super
+	size   int64
 	copies map[blkfmt.Addr]copied
 
 	mu     sync.Mutex
@@ -39,7 +40,7 @@ type copied struct {
 // two for each arena. There is one View at a time, another is refused with arena.ErrPinned. It must be
 // closed.
 func (s *Store) View() (*View, error) {
-	v := &View{st: s, super: s.super, copies: make(map[blkfmt.Addr]copied)}
+	v := &View{st: s, super: s.super, size: s.devSize.Load(), copies: make(map[blkfmt.Addr]copied)}
 	if !s.readOnly && s.Err() == nil {
 		var err error
 		if v.pin, err = s.arenas.Pin(); err != nil {
@@ -57,7 +58,7 @@ func (s *Store) View() (*View, error) {
 // fixed returns the addresses of what is written in place: superblocks, then the headers of the arenas,
 // each right before its copy.
 func (s *Store) fixed(super *blkfmt.Super) []blkfmt.Addr {
-	list := []blkfmt.Addr{0, blkfmt.BackupAddr(s.devSize)}
+	list := []blkfmt.Addr{0, blkfmt.BackupAddr(s.devSize.Load())}
 	for _, ref := range super.Arenas {
 		list = append(list, ref.Addr, ref.Addr+blkfmt.BlkSize)
 	}
@@ -112,8 +113,9 @@ func (v *View) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// Size returns the length of the device in bytes, when it was opened.
-func (v *View) Size() int64 { return v.st.devSize }
+// Size returns the length in bytes that the device had, as far as the store knew, when the View was made: the
+// second superblock of its state is where it is on a device of that length.
+func (v *View) Size() int64 { return v.size }
 
 // Close ends the View. A second call does nothing.
 func (v *View) Close() {

@@ -50,7 +50,7 @@
 //
 // Outermost first; hold downwards only.
 //
-//	FS.commitMu    one commit at a time
+//	FS.commitMu    one commit, or growing, at a time
 //	FS.mutMu       the mutation lock; taken outside any epoch, then inside one
 //	File.mu        the fid's own state
 //	Dent.mu        the values of a Dent; two only with the mutation lock

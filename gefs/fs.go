@@ -188,6 +188,8 @@ func (fs *FS) Close() error {
 		fs.cancel()
 		fs.sweeper.wake()
 		fs.done.Wait()
+		fs.commitMu.Lock() // somebody may be growing the disk
+		defer fs.commitMu.Unlock()
 		fs.st.Close()
 	})
 	return err

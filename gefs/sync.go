@@ -116,6 +116,13 @@ func (fs *FS) commitLoop() {
 
 // makeCommit seals and commits what there is.
 func (fs *FS) makeCommit() {
+	fs.commitMu.Lock()
+	defer fs.commitMu.Unlock()
+	fs.makeCommitLocked()
+}
+
+// makeCommitLocked is makeCommit with commitMu held.
+func (fs *FS) makeCommitLocked() {
 	cm := &fs.commit
 	begin := func() *round {
 		cm.mu.Lock()
@@ -134,8 +141,6 @@ func (fs *FS) makeCommit() {
 		}
 	}
 
-	fs.commitMu.Lock()
-	defer fs.commitMu.Unlock()
 	g := fs.st.Guard()
 	defer fs.st.FreeGuard(g)
 	fs.mutMu.Lock()

@@ -112,6 +112,7 @@ The flags of gefs(4) work as well, without a command: gefs9p -f DISK; see
   gefs9p ream -u glenda --size 4G disk.img   only make it
   gefs9p serve -A -a 'tcp!*!564' disk.img    serve it on the network to everybody
   gefs9p mount ./disk.img.sock /mnt          mount what is served, with FUSE
+  gefs9p grow disk.img 100G                  make it larger
   gefs9p send disk.img monday | gefs9p recv copy.img   copy a snapshot to another disk
   gefs9p check disk.img                      is it sound?
   gefs9p salvage disk.img saved              it is not, and cannot be served: copy what is left`,
@@ -121,7 +122,7 @@ The flags of gefs(4) work as well, without a command: gefs9p -f DISK; see
 	}
 	root.SetVersionTemplate("gefs9p {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newReam(), newServe(), newCheck(), newSalvage(), newSend(), newRecv(), newDigest(), newCtl(), newMount(), newAuth(), newBench(), newGefs4())
+	root.AddCommand(newReam(), newServe(), newGrow(), newShrink(), newCheck(), newSalvage(), newSend(), newRecv(), newDigest(), newCtl(), newMount(), newAuth(), newBench(), newGefs4())
 	return root
 }
 

@@ -67,7 +67,8 @@ without -n and -a the disk is served on the Unix socket DISK.sock, with the cons
 				}
 				return err
 			case grow:
-				return errors.New("-g: disks cannot be grown yet: ream a larger one, serve both and copy the files")
+				g := grower{disk: disk, out: cmd.ErrOrStderr()}
+				return g.run(ctx)
 			}
 			if name != "" {
 				addr, err := serviceAddr(name)
@@ -87,7 +88,7 @@ without -n and -a the disk is served on the Unix socket DISK.sock, with the cons
 	f.StringVarP(&disk, "file", "f", "", "the `DISK`")
 	f.StringVarP(&ream, "ream", "r", "", "erase the disk, make it empty with this `USER` in adm, and exit")
 	f.BoolVarP(&check, "check", "c", false, "check the disk and exit")
-	f.BoolVarP(&grow, "grow", "g", false, "grow to the size of the disk and exit (not there yet)")
+	f.BoolVarP(&grow, "grow", "g", false, "grow to the size of the disk and exit")
 	f.StringArrayVarP(&s.addrs, "addr", "a", nil, "listen on `ADDR`; may be given many times")
 	f.BoolVarP(&s.noAuth, "no-auth", "A", false, "no authentication: whoever connects may attach as anybody")
 	f.BoolVarP(&s.permissive, "permissive", "S", false, "everybody may attach with % before the name")

@@ -47,7 +47,7 @@ func TestPlan9FlagsReamServeAndCheck(t *testing.T) {
 	if out := must(t, "-c", "-f", disk); !strings.Contains(out, "0 fatal, 0 errors") {
 		t.Errorf("-c prints %q", out)
 	}
-	refused(t, filepath.Dir(disk), exitFail, []string{"-g", "ream a larger one"}, "-g", "-f", disk)
+	refused(t, filepath.Dir(disk), exitFail, []string{"new arenas too small", "must have at least"}, "-g", "-f", disk)
 	refused(t, filepath.Dir(disk), exitUsage, []string{"-A"}, "-a", "tcp!*!0", "-f", disk)
 }
 

@@ -29,6 +29,8 @@ const (
 	Fsync    Kind = "fsync"    // no Path
 	Fill     Kind = "fill"     // [Len] until that many blocks are left; in the tree adm, where the oracle does not look
 	Drain    Kind = "drain"    // [Len] the other way round
+	Enlarge  Kind = "enlarge"  // [Len] the device, by hand, by that many MiB; no Path
+	Grow     Kind = "grow"     // [Len] the device by that many MiB, and the disk into what it gained since it last grew
 )
 
 // An Op is one operation on a file system. Paths are of the tree main and have no leading slash.
@@ -55,7 +57,7 @@ func (op Op) String() string {
 		return fmt.Sprintf("%s %s", op.Kind, op.Path)
 	case Rename, Rollback:
 		return fmt.Sprintf("%s %s %s", op.Kind, op.Path, op.To)
-	case Fill, Drain:
+	case Fill, Drain, Enlarge, Grow:
 		return fmt.Sprintf("%s %d", op.Kind, op.Len)
 	}
 	return string(op.Kind)
@@ -92,7 +94,7 @@ func ParseOps(text string) ([]Op, error) {
 			_, err = fmt.Sscanf(line, kind+" %s", &op.Path)
 		case Rename, Rollback:
 			_, err = fmt.Sscanf(line, kind+" %s %s", &op.Path, &op.To)
-		case Fill, Drain:
+		case Fill, Drain, Enlarge, Grow:
 			_, err = fmt.Sscanf(line, kind+" %d", &op.Len)
 		case Fsync:
 		default:

@@ -144,8 +144,7 @@ func TestPowerCutDuringReam(t *testing.T) {
 	})
 }
 
-// A change is what must happen as a whole or not at all. Growing a disk belongs here when there is such
-// a thing: its operation, and what makes a script of it.
+// A change is what must happen as a whole or not at all.
 var wholes = []struct {
 	name   string
 	script func(s *Source, d *Disk) []Op
@@ -195,6 +194,21 @@ var wholes = []struct {
 				Op{Kind: Write, Path: p, Len: 3000, Seed: uint64(i)}, Op{Kind: Fsync})
 		}
 		return ops
+	}},
+	{"growing", func(s *Source, d *Disk) []Op {
+		// Several times, between operations that are synced and that are not, and enlarged by hand before
+		// some of them. The disk is nearly full at first; what is written spreads over the new arenas.
+		var ops []Op
+		for i := range 4 {
+			ops = append(ops, (&Source{R: s.R, N: i * 1000}).Ops(after(d, ops), 10)...)
+			if i%2 == 1 {
+				ops = append(ops, Op{Kind: Enlarge, Len: 1 + s.R.IntN(60)}, Op{Kind: Create, Path: fmt.Sprint("enlarged", i), Mode: 0644}, Op{Kind: Fsync})
+			}
+			p := fmt.Sprint("big", i)
+			ops = append(ops, Op{Kind: Create, Path: p, Mode: 0644}, Op{Kind: Grow, Len: 65 + s.R.IntN(10)},
+				Op{Kind: Write, Path: p, Len: 1 << 20, Seed: uint64(i)}, Op{Kind: Fsync}, Op{Kind: Remove, Path: p})
+		}
+		return append(ops, Op{Kind: Fsync})
 	}},
 }
 

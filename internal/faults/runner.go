@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -24,6 +25,7 @@ type Runner struct {
 
 	clock atomic.Int64
 	held  ninep.File // keeps main mounted
+	dev   blkdev.Device
 }
 
 // Open serves the disk. It is committed only when somebody asks, but for what a full disk asks. With hold the
@@ -38,7 +40,7 @@ func (r *Runner) Open(dev blkdev.Device, hold bool) error {
 	if err != nil {
 		return err
 	}
-	r.FS = fs
+	r.FS, r.dev = fs, dev
 	if hold {
 		c, end := fs.Background()
 		defer end()
@@ -93,6 +95,10 @@ func (r *Runner) perform(c *ninep.Ctx, op Op) error {
 			}
 			c.Sleep(func() { time.Sleep(time.Millisecond) })
 		}
+	case Enlarge, Grow:
+		var err error
+		c.Sleep(func() { err = r.enlarge(int64(op.Len)<<20, op.Kind == Grow) })
+		return err
 	case Fill, Drain:
 		return r.leave(c, op.Kind == Fill, op.Len)
 	}
@@ -140,6 +146,23 @@ func (r *Runner) perform(c *ninep.Ctx, op Op) error {
 	}
 	f.Clunk(c)
 	return err
+}
+
+// enlarge makes the device longer by so many bytes, and the disk with it if grow says so.
+func (r *Runner) enlarge(by int64, grow bool) error {
+	size, err := r.dev.Size()
+	if err != nil {
+		return err
+	}
+	if grow {
+		_, err = r.FS.Grow(context.Background(), size+by)
+		return err
+	}
+	dev, ok := r.dev.(interface{ Enlarge(size int64) error })
+	if !ok {
+		return errors.New("the device cannot be made longer")
+	}
+	return dev.Enlarge(size + by)
 }
 
 // IsFull reports whether the error is what a client is told when the disk is full.
