@@ -31,7 +31,7 @@ var (
 // A GrowthError says that a device is not long enough for more arenas. It is ErrNoGrowth.
 type GrowthError struct {
 	Length int64 // of the device, bytes
-	Gained int64 // what there is for new arenas; not above 0 for a device that has not grown
+	Gained int64 // what there is for new arenas; what ream could not share out for a device that has not grown
 	Least  int64 // the shortest device that can be grown into
 }
 

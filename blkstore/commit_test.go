@@ -159,9 +159,13 @@ func (l life) revive(t testing.TB, cut blkdev.Cut) (*blkdev.Mem, *toy, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	return l.open(t, img, cut.At)
+}
+
+// open is revive for a disk that was made of a cut at the event.
+func (l life) open(t testing.TB, img *blkdev.Mem, at int) (*blkdev.Mem, *toy, error) {
 	var m lifeMark
-	marks := l.trace.Marks(cut.At)
-	for _, x := range marks {
+	for _, x := range l.trace.Marks(at) {
 		m = x.(lifeMark)
 	}
 	y, err := openToy(t, img, Options{})
