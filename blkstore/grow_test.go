@@ -63,7 +63,7 @@ func TestGrownDiskIsThereAfterTheNextCommit(t *testing.T) {
 	if !y.st.NeedsCommit() {
 		t.Error("no commit is asked for")
 	}
-	for k := range uint64(1500) { // spread over all arenas
+	for k := range uint64(600) {
 		y.must(y.set(k%40+2, byte(k%200)+1))
 	}
 	for _, q := range y.st.allQueues() {
@@ -143,6 +143,9 @@ func TestGrowRefusesWhatItCannotDo(t *testing.T) {
 
 // The format has room for 255 arenas.
 func TestGrowUntilTheFormatIsFull(t *testing.T) {
+	if raceEnabled {
+		t.Skip("one goroutine, many arenas: not under the race detector")
+	}
 	dev := blkdev.NewMem(diskSize)
 	y := newToy(t, dev, Options{})
 	n := 8
@@ -252,7 +255,11 @@ func TestPowerCutWhileGrowingFindsTheOldSizeOrTheNew(t *testing.T) {
 		reopen(t, y.st.dev.(*blkdev.Mem).Clone(), want, had+4)
 		return !t.Failed()
 	}
+	few := 0
 	for cut := range l.trace.Boundaries() {
+		if few++; (testing.Short() || raceEnabled) && few%10 != 0 {
+			continue
+		}
 		if !look(cut) {
 			return
 		}

@@ -25,6 +25,7 @@ import (
 // TestGoldenDisksGrow: the reference's disks, also those it left in a crash, grow as it grows them, hold what
 // they held, and are sound.
 func TestGoldenDisksGrow(t *testing.T) {
+	quick(t)
 	for _, name := range goldenNames() {
 		t.Run(name, func(t *testing.T) {
 			want := golden.Manifest(t, name)
