@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -67,8 +68,80 @@ func tiny(addr string, ids ...string) Options {
 		Addr: addr, Workloads: ids, Seed: 1,
 		Sizes: Sizes{
 			FileSize: 40*blockSize + 100, Files: 700, SmallFiles: 90, Dirs: 4,
-			Stats: 200, Reads: 200, Writes: 60, Syncs: 40, Clients: 5,
+			Stats: 200, Reads: 200, Writes: 60, Syncs: 40, Clients: 5, Snapshots: 30,
 		},
+		Console: new(console),
+	}
+}
+
+// A console is one whose server wrote 1000 bytes more each time it is asked, and of which snapshots are names.
+type console struct {
+	written int64
+	all     map[string]bool
+	failAt  int // this snapshot is refused, if not 0
+}
+
+var errNoSnapshot = errors.New("no snapshot today")
+
+func (c *console) Written(context.Context) (int64, error) {
+	c.written += 1000
+	return c.written, nil
+}
+
+func (c *console) Snapshot(_ context.Context, name string) error {
+	if c.all == nil {
+		c.all = make(map[string]bool)
+	}
+	if c.all[name] {
+		return fmt.Errorf("%s is there", name)
+	}
+	c.all[name] = true
+	time.Sleep(100 * time.Microsecond) // or the table has no room for the rate
+	if len(c.all) == c.failAt {
+		delete(c.all, name)
+		return errNoSnapshot
+	}
+	return nil
+}
+
+func (c *console) Forget(_ context.Context, names []string) error {
+	for _, name := range names {
+		if !c.all[name] {
+			return fmt.Errorf("%s is not there", name)
+		}
+		delete(c.all, name)
+	}
+	return nil
+}
+
+// TestSnapshotsAreForgotten is about W10, when it works and when a snapshot fails.
+func TestSnapshotsAreForgotten(t *testing.T) {
+	for _, failAt := range []int{0, 3, 100} {
+		fs := ninetest.New()
+		o := tiny(serve(t, fs), "W10")
+		con := &console{failAt: failAt}
+		o.Console = con
+		rep, err := Run(t.Context(), o, io.Discard, nil)
+		if failAt > 0 && !errors.Is(err, errNoSnapshot) || failAt == 0 && (err != nil || rep.Rows[0].Ours.Ops != snapsTaken) {
+			t.Errorf("snapshot %d fails: %+v, %v", failAt, rep, err)
+		}
+		if con.all == nil || len(con.all) != 0 {
+			t.Errorf("snapshot %d fails: %d are left", failAt, len(con.all))
+		}
+	}
+}
+
+func TestWrittenIsWhatTheConsoleSays(t *testing.T) {
+	rep := mustRun(t, tiny(serve(t, ninetest.New())))
+	for _, r := range rep.Rows {
+		want := int64(0)
+		switch r.ID {
+		case "W1", "W3", "W4", "W7", "W9", "W11/1", "W11/5":
+			want = 1000
+		}
+		if r.Ours.Written != want {
+			t.Errorf("%s: %d bytes written, want %d", r.ID, r.Ours.Written, want)
+		}
 	}
 }
 
@@ -111,7 +184,7 @@ func TestEveryWorkloadRuns(t *testing.T) {
 	for _, r := range rep.Rows {
 		ids = append(ids, r.ID)
 	}
-	if want := []string{"W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W11/1", "W11/5"}; !slices.Equal(ids, want) {
+	if want := []string{"W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W10", "W11/1", "W11/5", "W12/r", "W12/w"}; !slices.Equal(ids, want) {
 		t.Errorf("rows %v", ids)
 	}
 	size := o.Sizes
@@ -132,6 +205,8 @@ func TestEveryWorkloadRuns(t *testing.T) {
 		{"W9", 700, 0, "ops/s", true},
 		{"W11/1", 40, 40 * syncSize, "ops/s", false},
 		{"W11/5", 40, 40 * syncSize, "ops/s", false},
+		{"W12/r", 200, 0, "ops/s", false},
+		{"W12/w", 200, 0, "ops/s", false},
 	} {
 		r := row(t, rep, c.id)
 		for where, res := range map[string]*Result{"server": &r.Ours, "wire": r.Wire} {
@@ -194,7 +269,7 @@ func TestNullServerRunsEveryWorkload(t *testing.T) {
 		if rep.Checked {
 			t.Error("checked data of a server that has none")
 		}
-		if len(rep.Rows) != len(IDs())+1 {
+		if len(rep.Rows) != len(IDs())+2 {
 			t.Errorf("%d rows", len(rep.Rows))
 		}
 	}
@@ -208,8 +283,10 @@ func TestConnectionsAndDepthCanBeChosen(t *testing.T) {
 	for _, r := range rep.Rows {
 		conns, depth := 3, 2
 		switch r.ID {
-		case "W8", "W11/1":
+		case "W8", "W10", "W11/1":
 			conns, depth = 1, 1
+		case "W12/r", "W12/w":
+			conns, depth = 8, 1
 		case "W11/5":
 			conns, depth = 5, 1
 		}
@@ -426,10 +503,16 @@ func TestColdRunMakesNothing(t *testing.T) {
 	mustRun(t, o)
 	o.Workloads = nil // W2, W5, W6 and W8
 	o.Cold, o.Keep = true, false
+	if runtime.GOOS == "linux" {
+		o.DeviceDir = t.TempDir()
+	}
 	var out bytes.Buffer
 	rep, err := Run(t.Context(), o, &out, nil)
 	if err != nil || rep.Errors() != 0 || len(rep.Rows) != 4 {
 		t.Fatalf("%v\n%s", err, &out)
+	}
+	if d := row(t, rep, "W6").Device; o.DeviceDir != "" && (d == nil || d.Ops != 200 || d.Rate <= 0) {
+		t.Errorf("the device's part of W6: %+v", d)
 	}
 	if !rep.Rows[0].Cold || strings.Count(out.String(), "(cold)") != 4 {
 		t.Errorf("rows do not say cold:\n%s", &out)

@@ -24,16 +24,20 @@ type Options struct {
 
 	Scale float64 // of every size that is left 0; 1 if 0
 	Sizes Sizes   // sizes that are not to be scaled
-	Conns int     // connections of every workload, if not 0, except those whose number is their point (W11)
-	Depth int     // requests or operations outstanding on every connection, if not 0, except in W8 and W11
+	Conns int     // connections of every workload, if not 0, except those whose number is their point (W10 to W12)
+	Depth int     // requests or operations outstanding on every connection, if not 0, except in W8 and W10 to W12
 	Seed  uint64  // of the random order of W5, W6 and W7; 0 chooses one
 
 	NoVerify  bool   // do not compare what is read with what was written; for servers that keep nothing
 	Keep      bool   // leave the files for a later run
 	Cold      bool   // the caller has emptied the caches: rows say so, nothing is made, all is kept
 	Wire      bool   // also run every workload against a Null on this machine
-	DeviceDir string // also write the bytes of W1 and W11 to a file in this directory, without 9P
+	DeviceDir string // also do W1, W10, W11, and a cold W6, in a file of this directory, without 9P
 	JSON      bool   // write the report as JSON instead of a table
+
+	// Console is the server's, if it has one that we can talk to. With it rows say how much the server
+	// wrote to its disk, and W10 can be run.
+	Console Console
 
 	// WireCommand starts the Null of Wire as a process of its own, which compares better with a
 	// server that is one: a program and arguments, to which an address is added, that does what
@@ -59,6 +63,7 @@ type Sizes struct {
 	Writes     int   // random overwrites of W7 (65,536: 512 MiB)
 	Syncs      int   // writes with fsync of W11 with one client, and of all clients together with many (2,000)
 	Clients    int   // the many clients of W11 (64; not scaled)
+	Snapshots  int   // that there are before W10 takes its own (10,000)
 }
 
 // ErrUsage is wrapped by errors of Run that say that its Options make no sense.
@@ -80,6 +85,7 @@ func (o *Options) ensureDefaults() {
 	setDefault(&s.Writes, scaled(o.Scale, 65_536, 64))
 	setDefault(&s.Syncs, scaled(o.Scale, 2_000, 64))
 	setDefault(&s.Clients, 64)
+	setDefault(&s.Snapshots, scaled(o.Scale, 10_000, 64))
 }
 
 func setDefault[T comparable](p *T, v T) {
@@ -124,6 +130,7 @@ func (o *Options) validate() error {
 		{"writes", int64(s.Writes), math.MaxInt64},
 		{"syncs", int64(s.Syncs), math.MaxInt64},
 		{"clients", int64(s.Clients), maxConns},
+		{"snapshots", int64(s.Snapshots), maxNumber},
 	} {
 		if n.n < 1 || n.n > n.most {
 			return bad("%s: %d is not between 1 and %d", n.what, n.n, n.most)
@@ -143,8 +150,11 @@ func (o *Options) validate() error {
 		if !slices.Contains(IDs(), id) {
 			return bad("unknown workload %q (known: %s)", id, strings.Join(IDs(), " "))
 		}
-		if o.Cold && slices.Contains([]string{"W1", "W3", "W4", "W11"}, id) {
+		if o.Cold && slices.Contains([]string{"W1", "W3", "W4", "W10", "W11", "W12"}, id) {
 			return bad("%s makes the files it works on, and cannot be cold", id)
+		}
+		if id == "W10" && o.Console == nil {
+			return bad("W10 takes snapshots, for which it needs the server's console")
 		}
 	}
 	return nil
@@ -158,7 +168,7 @@ func (o *Options) chosen() []string {
 	var ids []string
 	for _, id := range IDs() {
 		same := func(s string) bool { return strings.EqualFold(s, id) }
-		if len(o.Workloads) == 0 || slices.ContainsFunc(o.Workloads, same) {
+		if len(o.Workloads) == 0 && (id != "W10" || o.Console != nil) || slices.ContainsFunc(o.Workloads, same) {
 			ids = append(ids, id)
 		}
 	}

@@ -13,7 +13,8 @@ func TestOptionsThatMakeNoSenseAreRefused(t *testing.T) {
 		"msize":            func(o *Options) { o.Msize = 100 },
 		"path with slash":  func(o *Options) { o.Path = "a/b" },
 		"path up":          func(o *Options) { o.Path = ".." },
-		"workload":         func(o *Options) { o.Workloads = []string{"W10"} },
+		"workload":         func(o *Options) { o.Workloads = []string{"W13"} },
+		"no console":       func(o *Options) { o.Workloads, o.Console = []string{"W10"}, nil },
 		"tiny file":        func(o *Options) { o.Sizes.FileSize = 100 },
 		"negative":         func(o *Options) { o.Sizes.Files = -1 },
 		"too many files":   func(o *Options) { o.Sizes.Files = 10_000_000 },
@@ -38,7 +39,7 @@ func TestOptionsThatMakeNoSenseAreRefused(t *testing.T) {
 func TestDefaultsAreTheSizesOfTheDocs(t *testing.T) {
 	var o Options
 	o.ensureDefaults()
-	want := Sizes{FileSize: 1 << 30, Files: 100_000, SmallFiles: 50_000, Dirs: 100, Stats: 100_000, Reads: 131_072, Writes: 65_536, Syncs: 2_000, Clients: 64}
+	want := Sizes{FileSize: 1 << 30, Files: 100_000, SmallFiles: 50_000, Dirs: 100, Stats: 100_000, Reads: 131_072, Writes: 65_536, Syncs: 2_000, Clients: 64, Snapshots: 10_000}
 	if o.Sizes != want {
 		t.Errorf("sizes %+v", o.Sizes)
 	}

@@ -58,6 +58,9 @@ type Result struct {
 	Rate    float64       `json:"rate"`
 	Unit    string        `json:"unit"` // of Rate: "MB/s" or "ops/s"
 
+	// Written is how many bytes the server wrote to its disk for it, the fsync included; 0 if that is not known.
+	Written int64 `json:"written,omitempty"`
+
 	// Synced is how long the fsync after the workload took; 0 if it has none.
 	Synced time.Duration `json:"synced_ns,omitempty"`
 
@@ -108,6 +111,7 @@ type table struct {
 	w            io.Writer
 	what         int // width of that column
 	wire, device bool
+	written      bool
 	err          error
 }
 
@@ -115,6 +119,9 @@ type table struct {
 func (t *table) begin(r *Report) {
 	fmt.Fprintf(&errWriter{t}, "%s, msize %d, seed %d, scale %g\n", r.Addr, r.Msize, r.Seed, r.Scale)
 	cells := []string{"rate", "fsync"}
+	if t.written {
+		cells = append(cells, "written")
+	}
 	if t.wire {
 		cells = append(cells, "wire", "ratio")
 	}
@@ -129,6 +136,9 @@ func (t *table) row(r *Row) {
 	cells := []string{rateText(&r.Ours), ""}
 	if r.Ours.Synced > 0 {
 		cells[1] = durText(r.Ours.Synced)
+	}
+	if t.written {
+		cells = append(cells, writtenText(&r.Ours))
 	}
 	other := func(o *Result, ratio float64) {
 		if o == nil {
@@ -162,6 +172,9 @@ const coldMark = " (cold)"
 func (t *table) line(id, what, load string, cells []string) {
 	const rate, ratio, dur, errors = 15, 7, 9, 8
 	widths := []int{rate, dur}
+	if t.written {
+		widths = append(widths, dur)
+	}
 	if t.wire {
 		widths = append(widths, rate, ratio)
 	}
@@ -201,6 +214,17 @@ func rateText(r *Result) string {
 		prec = 1
 	}
 	return strconv.FormatFloat(r.Rate, 'f', prec, 64) + " " + r.Unit
+}
+
+// writtenText says how much was written for each byte of payload, or if there is none, for each operation.
+func writtenText(r *Result) string {
+	switch {
+	case r.Written == 0:
+		return "-"
+	case r.Bytes > 0:
+		return strconv.FormatFloat(float64(r.Written)/float64(r.Bytes), 'f', 2, 64) + "×"
+	}
+	return strconv.FormatInt(r.Written/max(r.Ops, 1), 10) + " B"
 }
 
 // durText writes a duration with three digits that count.

@@ -100,7 +100,7 @@ func (b *run) startTable(ids []string) {
 	if b.opts.JSON {
 		return
 	}
-	b.table = table{w: b.out, wire: b.opts.Wire, device: b.opts.DeviceDir != ""}
+	b.table = table{w: b.out, wire: b.opts.Wire, device: b.opts.DeviceDir != "", written: b.opts.Console != nil}
 	for _, id := range ids {
 		for _, w := range b.ours.workloads(id) {
 			n := utf8.RuneCountInString(w.what)
@@ -123,7 +123,7 @@ func (b *run) one(ctx context.Context, w *workload, id string, i int) error {
 		return err
 	}
 	row.Conns, row.Depth = w.conns, w.depth // as they were in the end
-	if b.wire != nil {
+	if b.wire != nil && w.do == nil {
 		b.wire.dirBytes = b.ours.dirBytes
 		res, err := b.wire.run(ctx, b.wire.workloads(id)[i], b.meter.load(w.id+" wire"))
 		if err == nil && res.Errors > 0 {
@@ -134,7 +134,7 @@ func (b *run) one(ctx context.Context, w *workload, id string, i int) error {
 		}
 		row.Wire, row.WireRatio = &res, ratio(row.Ours.Rate, res.Rate)
 	}
-	if o.DeviceDir != "" && (id == "W1" || id == "W11") {
+	if o.DeviceDir != "" && (id == "W1" || id == "W10" || id == "W11" || id == "W6" && o.Cold) {
 		b.meter.say(w.id + " device")
 		res, err := b.device(ctx, id)
 		if err != nil {
@@ -161,6 +161,9 @@ func (st *site) run(ctx context.Context, w *workload, m *meter) (Result, error) 
 		if o.Depth > 0 {
 			w.depth = o.Depth
 		}
+	}
+	if w.do != nil {
+		return w.do(ctx, m)
 	}
 	if w.prepare != nil {
 		if err := w.prepare(ctx); err != nil {
@@ -200,6 +203,11 @@ func (st *site) run(ctx context.Context, w *workload, m *meter) (Result, error) 
 	m.start(&done, total)
 	defer m.stop()
 
+	written, err := st.written(ctx, w)
+	if err != nil {
+		return Result{}, err
+	}
+	end := st.begin(ctx, w.beside)
 	var (
 		wg      sync.WaitGroup
 		failure onceError
@@ -218,6 +226,9 @@ func (st *site) run(ctx context.Context, w *workload, m *meter) (Result, error) 
 	}
 	wg.Wait()
 	res := Result{Elapsed: time.Since(began)}
+	if err := end(); err != nil {
+		failure.set(fmt.Errorf("beside it: %w", err))
+	}
 	if failure.err != nil {
 		return res, failure.err
 	}
@@ -230,6 +241,9 @@ func (st *site) run(ctx context.Context, w *workload, m *meter) (Result, error) 
 		if err == nil {
 			res.Synced = time.Since(t)
 		}
+	}
+	if res.Written, err = written(); err != nil {
+		return res, err
 	}
 	if w.finish != nil {
 		if err := w.finish(ctx, conns); err != nil {
@@ -256,6 +270,44 @@ func (st *site) run(ctx context.Context, w *workload, m *meter) (Result, error) 
 	}
 	res.setRate(n, w.bytes)
 	return res, nil
+}
+
+// begin starts w, if it is not nil, and returns what ends it.
+func (st *site) begin(ctx context.Context, w *workload) (end func() error) {
+	if w == nil {
+		return func() error { return nil }
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := st.run(ctx, w, nil)
+		ended <- err
+	}()
+	return func() error {
+		w.stop()
+		return <-ended
+	}
+}
+
+// written returns what says how much the server has written to its disk since, if w is about that and the
+// server can be asked. What was changed before has reached the disk then.
+func (st *site) written(ctx context.Context, w *workload) (since func() (int64, error), err error) {
+	if st.null || st.opts.Console == nil || !w.sync && !w.writes {
+		return func() (int64, error) { return 0, nil }, nil
+	}
+	if err := st.fsync(); err != nil && !missing(err) {
+		return nil, fmt.Errorf("fsync: %w", err)
+	}
+	before, err := st.opts.Console.Written(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask how much was written: %w", err)
+	}
+	return func() (int64, error) {
+		now, err := st.opts.Console.Written(ctx)
+		if err != nil {
+			return 0, fmt.Errorf("ask how much was written: %w", err)
+		}
+		return now - before, nil
+	}, nil
 }
 
 // idNumber makes a number of the id of a workload.

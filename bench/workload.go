@@ -28,7 +28,13 @@ type workload struct {
 	items    int  // what the rate counts, if not operations; known before
 	bytes    bool // the rate is bytes a second
 	sync     bool // measure an fsync after the clock has stopped
+	writes   bool // say how much was written to the disk
 
+	// do is run instead of all that follows, if it is not nil.
+	do func(ctx context.Context, m *meter) (Result, error)
+
+	beside  *workload                       // runs meanwhile, on connections of its own; may be nil
+	stop    func()                          // of one that runs beside another: it is to end
 	prepare func(ctx context.Context) error // once, before the connections are opened; may be nil
 	open    func(c *conn) error             // for every connection, before the clock starts; may be nil
 	pick    func(c *conn, s *slot) bool     // choose what operation s.op is about; false: no more
@@ -38,9 +44,9 @@ type workload struct {
 }
 
 // IDs returns the ids of all workloads in the order in which Run runs them. W11 is two: with one client
-// and with many.
+// and with many; W12 too: requests that read and such that change something.
 func IDs() []string {
-	return []string{"W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W11"}
+	return []string{"W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W10", "W11", "W12"}
 }
 
 // workloads returns the workloads that id stands for, on st.
@@ -66,6 +72,10 @@ func (st *site) workloads(id string) []*workload {
 		return []*workload{st.removeMany()}
 	case "W11":
 		return []*workload{st.syncLoop("W11/1", 1), st.syncLoop(fmt.Sprintf("W11/%d", st.size.Clients), st.size.Clients)}
+	case "W10":
+		return []*workload{st.snapshots()}
+	case "W12":
+		return []*workload{st.statBeside(), st.changeBeside()}
 	}
 	return nil
 }
@@ -284,7 +294,7 @@ func (st *site) removal(dir string, names []string) *workload {
 func (st *site) syncLoop(id string, clients int) *workload {
 	w := &workload{
 		id: id, what: fmt.Sprintf("write 16 KiB and fsync, %d clients", clients),
-		conns: clients, depth: 1, fixed: true, total: st.size.Syncs,
+		conns: clients, depth: 1, fixed: true, writes: true, total: st.size.Syncs,
 	}
 	if clients == 1 {
 		w.what = "write 16 KiB and fsync, 1 client"

@@ -1,6 +1,10 @@
 package cli
 
 import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -8,13 +12,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"gefs9p/bench"
+	"gefs9p/blkfmt"
+	"gefs9p/cons"
 )
 
 func newBench() *cobra.Command {
 	var o bench.Options
 	var null bool
 	var fileSize sizeFlag
-	var wireProgram string
+	var wireProgram, ctl string
 	cmd := &cobra.Command{
 		Use:   "bench [ADDR]",
 		Short: "load a 9P2000 server and say how fast it answers",
@@ -45,6 +51,14 @@ The workloads are ` + strings.Join(bench.IDs(), " ") + `; the table says what ea
 			if wireProgram != "" {
 				o.Wire, o.WireCommand = true, []string{wireProgram, "bench", "--null"}
 			}
+			if ctl != "" {
+				console, err := dialConsole(cmd.Context(), ctl)
+				if err != nil {
+					return err
+				}
+				defer console.Close()
+				o.Console = &benchConsole{console, cmp.Or(o.Aname, "main")}
+			}
 			rep, err := bench.Run(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if errors.Is(err, bench.ErrUsage) {
 				return &usageError{err}
@@ -71,7 +85,8 @@ The workloads are ` + strings.Join(bench.IDs(), " ") + `; the table says what ea
 	f.BoolVar(&o.NoVerify, "no-verify", false, "do not compare what is read")
 	f.BoolVar(&o.Wire, "wire", false, "run everything on a null server too, for the ceiling of the sockets")
 	f.StringVar(&wireProgram, "wire-program", "", "with --wire: the null server is `PROGRAM`, a gefs9p, as a process of its own, which compares better")
-	f.StringVar(&o.DeviceDir, "device", "", "write the same to a file in `DIR` too, for the ceiling of the device")
+	f.StringVar(&o.DeviceDir, "device", "", "do the same in a file in `DIR` too, for the ceiling of the device")
+	f.StringVar(&ctl, "ctl", "", "ask the server's console, this `SOCKET`, how much was written to the disk; W10 needs it")
 	f.BoolVar(&o.JSON, "json", false, "write a report as JSON instead of a table")
 	f.Var(&fileSize, "file-size", "of the big file (suffixes K M G T)")
 	f.IntVar(&o.Sizes.Files, "files", 0, "empty files in one directory")
@@ -82,6 +97,33 @@ The workloads are ` + strings.Join(bench.IDs(), " ") + `; the table says what ea
 	f.IntVar(&o.Sizes.Writes, "writes", 0, "random overwrites")
 	f.IntVar(&o.Sizes.Syncs, "syncs", 0, "writes with fsync")
 	f.IntVar(&o.Sizes.Clients, "clients", 0, "of the workload about many clients")
+	f.IntVar(&o.Sizes.Snapshots, "snapshots", 0, "that there are before W10 takes its own")
 	f.BoolVar(&null, "null", false, "be a server that does nothing, on ADDR")
 	return cmd
+}
+
+// A benchConsole is the console of a gefs9p as benchmarks use it.
+type benchConsole struct {
+	*cons.Client
+	tree string // the label whose snapshots are taken
+}
+
+func (b *benchConsole) Written(ctx context.Context) (int64, error) {
+	var out bytes.Buffer
+	if err := b.Run(ctx, []string{"--json", "show", "bstate"}, &out); err != nil {
+		return 0, err
+	}
+	var state struct{ Written int64 }
+	if err := json.Unmarshal(out.Bytes(), &state); err != nil {
+		return 0, fmt.Errorf("show bstate: %w", err)
+	}
+	return state.Written * blkfmt.BlkSize, nil
+}
+
+func (b *benchConsole) Snapshot(ctx context.Context, name string) error {
+	return b.Run(ctx, []string{"snap", b.tree, name}, new(bytes.Buffer))
+}
+
+func (b *benchConsole) Forget(ctx context.Context, names []string) error {
+	return b.Run(ctx, append([]string{"snap", "-d"}, names...), new(bytes.Buffer))
 }

@@ -11,7 +11,7 @@ import (
 func TestBenchMeasuresAServer(t *testing.T) {
 	disk := newDisk(t)
 	l := start(t, 1, "serve", "-m", "16M", disk)
-	out, errs, code := command("bench", "--json", "-w", "w3,W11", "--scale", "0.001", "--clients", "4", "--wire", l.addrs[0])
+	out, errs, code := command("bench", "--json", "-w", "w3,W10,W11", "--scale", "0.001", "--clients", "4", "--wire", "--ctl", disk+".ctl", l.addrs[0])
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s%s", code, out, errs)
 	}
@@ -21,6 +21,14 @@ func TestBenchMeasuresAServer(t *testing.T) {
 	}
 	if len(rep.Rows) == 0 || rep.Errors() != 0 || rep.Rows[0].Wire == nil {
 		t.Errorf("the report says %+v", rep)
+	}
+	for _, r := range rep.Rows {
+		if wrote := r.ID != "W10"; wrote != (r.Ours.Written > 0) || r.Ours.Ops == 0 {
+			t.Errorf("%s: %+v", r.ID, r.Ours)
+		}
+	}
+	if left := must(t, "ctl", "-s", disk, "snap", "-l"); strings.Contains(left, "bench") {
+		t.Errorf("after the snapshots of W10:\n%s", left)
 	}
 	l.stop()
 	must(t, "check", "--strict", disk)

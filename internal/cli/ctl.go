@@ -71,31 +71,40 @@ func (c *controller) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	nc, err := new(net.Dialer).DialContext(ctx, "unix", path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s: there is no console: is the disk served, and is this its socket?", path)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%s: nobody answers: the server has ended without cleaning up", path)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%s: permission denied: the console is for whoever runs the server", path)
-	case err != nil:
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	waiting, cancel := context.WithTimeout(ctx, promptTime)
-	defer cancel()
-	console, err := cons.NewClient(waiting, nc)
-	switch {
-	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s: nobody says anything: that is no console, but perhaps the socket of the files", path)
-	case err != nil:
-		return fmt.Errorf("%s: %w", path, err)
+	console, err := dialConsole(ctx, path)
+	if err != nil {
+		return err
 	}
 	defer console.Close()
 	if len(args) > 0 {
 		return c.one(ctx, console, args)
 	}
 	return c.all(ctx, console)
+}
+
+// dialConsole connects to the console whose socket path is.
+func dialConsole(ctx context.Context, path string) (*cons.Client, error) {
+	nc, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s: there is no console: is the disk served, and is this its socket?", path)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return nil, fmt.Errorf("%s: nobody answers: the server has ended without cleaning up", path)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%s: permission denied: the console is for whoever runs the server", path)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	waiting, cancel := context.WithTimeout(ctx, promptTime)
+	defer cancel()
+	console, err := cons.NewClient(waiting, nc)
+	switch {
+	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("%s: nobody says anything: that is no console, but perhaps the socket of the files", path)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return console, nil
 }
 
 // find returns the path of the console's socket.
