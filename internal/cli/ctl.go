@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -88,7 +87,7 @@ func dialConsole(ctx context.Context, path string) (*cons.Client, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%s: there is no console: is the disk served, and is this its socket?", path)
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case isRefused(err):
 		return nil, fmt.Errorf("%s: nobody answers: the server has ended without cleaning up", path)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("%s: permission denied: the console is for whoever runs the server", path)

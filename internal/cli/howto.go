@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -12,8 +11,7 @@ import (
 // howTo says with which commands the disk is mounted, for those who see an address for the first time.
 func howTo(w io.Writer, l net.Listener, user string) {
 	name := addrName(l)
-	uid, gid := max(os.Getuid(), 0), max(os.Getgid(), 0)
-	opts := fmt.Sprintf("version=9p2000,uname=%s,access=any,dfltuid=%d,dfltgid=%d", user, uid, gid)
+	opts := fmt.Sprintf("version=9p2000.L,uname=%s,access=any,msize=131072", user)
 	if l.Addr().Network() == "unix" {
 		if abs, err := filepath.Abs(name); err == nil {
 			name = abs

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"gefs9p/dial"
@@ -76,7 +75,7 @@ func (a address) listen(ctx context.Context) (net.Listener, error) {
 		listen()
 	}
 	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
+	case isInUse(err):
 		return nil, fmt.Errorf("the address is in use: another server listens there; stop it, or choose another address with %s", a.flag)
 	case errors.Is(err, fs.ErrPermission) && a.network != "unix":
 		return nil, fmt.Errorf("permission denied: ports below 1024 are for the superuser; choose another with %s, such as tcp!127.0.0.1!5640", a.flag)
@@ -106,7 +105,7 @@ func (a address) removeStale() error {
 		c.Close()
 	}
 	// Only a refusal says that there is no server; one that is busy may not take us at once.
-	if !errors.Is(err, syscall.ECONNREFUSED) {
+	if !isRefused(err) {
 		return fmt.Errorf("another server listens there; stop it, or choose another address with %s", a.flag)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -144,10 +143,8 @@ func (f *folder) refusal(err error) error {
 	if err == nil {
 		return nil
 	}
-	for _, e := range []error{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, fs.ErrClosed} {
-		if errors.Is(err, e) {
-			return &outError{fmt.Errorf("%s: %w", f.path, pathError(err))}
-		}
+	if isOfAll(err) || errors.Is(err, fs.ErrClosed) {
+		return &outError{fmt.Errorf("%s: %w", f.path, pathError(err))}
 	}
 	return &salvage.FileError{Err: pathError(err)}
 }

@@ -100,7 +100,7 @@ func TestServeMakesAPrivateSocketBesideTheDisk(t *testing.T) {
 		t.Errorf("the socket's mode is %v", st.Mode())
 	}
 	l.attach(sock)
-	for _, want := range []string{"mount -t 9p -o trans=unix", "9pfuse unix!" + sock, "9p -a", "srv tcp!"} {
+	for _, want := range []string{"mount -t 9p -o trans=unix,version=9p2000.L", "9pfuse unix!" + sock, "9p -a", "srv tcp!"} {
 		if !strings.Contains(strings.ReplaceAll(l.stderr(), "'", ""), want) {
 			t.Errorf("no %q among the ways to mount it:\n%s", want, l.stderr())
 		}
