@@ -11,7 +11,7 @@ import (
 // On the disk a file has the same qid in all snapshots. Programs on Linux take what has the same number on the
 // same mount for the same file: diff does not read it, cp refuses to copy it, and the kernel, with cache=loose,
 // shows the contents of one for the other, and moves a directory that it knows to where it finds it
-// next. So on connections of 9P2000.L what is reached through the dump directory has other qid paths, which
+// next. So on connections of 9P2000.L and 9P2000.u what is reached through the dump directory has other qid paths, which
 // are the snapshot's own. Who attaches to one snapshot sees the disk's.
 
 // The roots that ream makes. Every tree has one of them, and neither is anything else.
@@ -41,7 +41,7 @@ func (m *Mount) apart(q kvfmt.Qid) ninep.Qid {
 
 // wireQid is the qid of a file of f's mount, as f's client is told it.
 func (f *File) wireQid(q kvfmt.Qid) ninep.Qid {
-	if f.linux && f.fromDump {
+	if f.fromDump && f.forUnix() {
 		return f.mount.apart(q)
 	}
 	return wireQid(q)
@@ -49,7 +49,7 @@ func (f *File) wireQid(q kvfmt.Qid) ninep.Qid {
 
 // wireQid is the qid of a file of m, as the walker's client is told it.
 func (w *walker) wireQid(m *Mount, q kvfmt.Qid) ninep.Qid {
-	if w.linux && w.fromDump {
+	if w.fromDump && w.dialect != ninep.Plan9 {
 		return m.apart(q)
 	}
 	return wireQid(q)

@@ -113,7 +113,7 @@ func (fs *FS) Attach(c *ninep.Ctx, a ninep.AttachArgs) (ninep.File, ninep.Qid, e
 		if uid == t.None() {
 			return nil, none, errPerm
 		}
-		d := &dumpDir{fs: fs, uid: uid, linux: a.Linux, mode: notOpen}
+		d := &dumpDir{fs: fs, uid: uid, dialect: a.Dialect, mode: notOpen}
 		return d, d.qid(), nil
 	}
 	if permit && !fs.permit.Load() && !t.InGroup(uid, t.Adm()) {
@@ -127,7 +127,7 @@ func (fs *FS) Attach(c *ninep.Ctx, a ninep.AttachArgs) (ninep.File, ninep.Qid, e
 	if permit {
 		fs.log.Info("attach without permission checks", "user", a.Uname, "snapshot", name, "conn", c.Conn)
 	}
-	f.permit, f.linux = permit, a.Linux
+	f.permit, f.dialect = permit, a.Dialect
 	return f, wireQid(f.dent.values().Qid), nil
 }
 

@@ -5,6 +5,7 @@ import "strings"
 // Why an answer is not the reference's: the headings of docs/differences.md.
 const (
 	whyMsize      = "Message sizes"
+	whyUnix       = "9P2000.u"
 	whySession    = "A second Tversion starts the session anew"
 	whyUnopened   = "Only open fids are read and written"
 	whyDirOpen    = "Directories are opened for reading only"
@@ -41,6 +42,7 @@ const snapUsage = "(usage: snap -l [-s] | [-m] old new | [-n] -d name... | rollb
 // deliberate are the steps of the transcript in which we differ on purpose. A step that differs only
 // as a consequence of an earlier one has the reason of that one.
 var deliberate = map[string]difference{
+	"3.0": {want: "Rversion msize 8192 version 9P2000.u", why: whyUnix},
 	"3.1": {want: "Rversion msize 8192 version unknown", why: whyMsize},
 	"5.0": {want: "Rerror ename 'version: message size too small'", why: whyMsize},
 

@@ -13,9 +13,9 @@ const dumpQid = 1 << 63
 // A dumpDir is a fid on the directory that shows every snapshot as a directory. It is a
 // ninep.File. Walking to a label leads to the root of that snapshot.
 type dumpDir struct {
-	fs    *FS
-	uid   int32
-	linux bool // the client speaks 9P2000.L
+	fs      *FS
+	uid     int32
+	dialect ninep.Dialect // that the client speaks
 
 	mu      sync.Mutex
 	mode    int
@@ -44,10 +44,10 @@ func (d *dumpDir) Walk(c *ninep.Ctx, names []string, qids []ninep.Qid) (ninep.Fi
 	d.mu.Lock()
 	mode := d.mode
 	d.mu.Unlock()
-	if mode != notOpen && !d.linux {
+	if mode != notOpen && d.dialect != ninep.Linux {
 		return nil, 0, errInUse
 	}
-	w := walker{fs: d.fs, c: c, g: guard(c), uid: d.uid, linux: d.linux}
+	w := walker{fs: d.fs, c: c, g: guard(c), uid: d.uid, dialect: d.dialect}
 	return w.walk(names, qids)
 }
 
@@ -84,16 +84,21 @@ func (d *dumpDir) Read(c *ninep.Ctx, p []byte, off uint64) (int, error) {
 		if l.Name <= d.after {
 			continue
 		}
-		var r ninep.Dir
-		d.fill(&r, l.Name, uint64(l.Gen))
-		if len(out)+r.Size() > len(p) {
+		var r ninep.UnixDir
+		d.fillUnix(&r, l.Name, uint64(l.Gen))
+		size, add := r.Dir.Size, r.Dir.Append
+		if d.dialect == ninep.Unix {
+			r.Qid.Uid = salt(l.Name)
+			size, add = r.Size, r.Append
+		}
+		if len(out)+size() > len(p) {
 			if len(out) == 0 {
 				return 0, errBotch
 			}
 			break
 		}
 		var err error
-		if out, err = r.Append(out); err != nil {
+		if out, err = add(out); err != nil {
 			return 0, err
 		}
 		d.after = l.Name

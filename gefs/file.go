@@ -19,15 +19,15 @@ const notOpen = -1
 //
 //   - It holds a reference on its Mount, its Dent and the Dent of the directory it lies in, which
 //     for a root is the root itself.
-//   - mount, uid, permit, fromDump and linux never change. dent and dir change when Create makes this
+//   - mount, uid, permit, fromDump and dialect never change. dent and dir change when Create makes this
 //     File the new file, and dir follows when the file was moved to another directory (home), under mu.
 type File struct {
 	fs       *FS
 	mount    *Mount
 	uid      int32
-	permit   bool // permission checks are off: attached with '%'
-	fromDump bool // '..' of the root is the dump directory
-	linux    bool // the client speaks 9P2000.L
+	permit   bool          // permission checks are off: attached with '%'
+	fromDump bool          // '..' of the root is the dump directory
+	dialect  ninep.Dialect // that the client speaks
 
 	mu     sync.RWMutex
 	dent   *Dent

@@ -31,7 +31,7 @@ type Options struct {
 	// Auth begins a conversation in which a client that is not trusted proves to be uname. nil
 	// offers none.
 	Auth func(c *ninep.Ctx, uname string) (Proof, error)
-	// IDs says which Linux users are which of ours, for clients that speak 9P2000.L. Where it says
+	// IDs says which Linux users are which of ours, for clients that speak 9P2000.L or 9P2000.u. Where it says
 	// nothing, and without it, the ids of the users table are Linux's.
 	IDs IDMap
 	// Permissive lets every user attach with '%', which switches off permission checks.

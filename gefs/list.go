@@ -28,8 +28,9 @@ func (f *File) readDir(g *epoch.Guard, p []byte, off uint64) (int, error) {
 // A lister makes stat records of many entries, one after the other. It looks up the names of an
 // entry's users only if they are others than those of the entry before.
 type lister struct {
-	fs             *FS
-	d              ninep.Dir // of the entry before, but its name
+	f              *File         // the directory
+	unix           bool          // the records are those of 9P2000.u
+	d              ninep.UnixDir // of the entry before, but its name
 	uid, gid, muid int32
 	named          bool // there was one
 }
@@ -45,28 +46,37 @@ func (l *lister) append(b, k, v []byte) ([]byte, bool, error) {
 	if err != nil {
 		return b, false, err
 	}
-	fillValues(&l.d, &e)
+	fillValues(&l.d.Dir, &e)
 	if !l.named || e.Uid != l.uid {
-		l.uid, l.d.Uid = e.Uid, l.fs.userName(e.Uid, "none")
+		l.uid, l.d.Uid, l.d.Nuid = e.Uid, l.f.fs.userName(e.Uid, "none"), l.f.fs.linuxID(e.Uid)
 	}
 	if !l.named || e.Gid != l.gid {
-		l.gid, l.d.Gid = e.Gid, l.fs.userName(e.Gid, "nogroup")
+		l.gid, l.d.Gid, l.d.Ngid = e.Gid, l.f.fs.userName(e.Gid, "nogroup"), l.f.fs.linuxID(e.Gid)
 	}
 	if !l.named || e.Muid != l.muid {
-		l.muid, l.d.Muid = e.Muid, l.fs.userName(e.Muid, "none")
+		l.muid, l.d.Muid, l.d.Nmuid = e.Muid, l.f.fs.userName(e.Muid, "none"), l.f.fs.linuxID(e.Muid)
 	}
 	l.named = true
-	if l.d.Size()+len(name) > cap(b)-len(b) {
+	size := l.d.Dir.Size()
+	if l.unix {
+		l.d.Qid = l.f.wireQid(e.Qid)
+		size = l.d.Size()
+	}
+	if size+len(name) > cap(b)-len(b) {
 		return b, false, nil
 	}
-	b, err = l.d.AppendNamed(b, name)
+	if l.unix {
+		b, err = l.d.AppendNamed(b, name)
+	} else {
+		b, err = l.d.Dir.AppendNamed(b, name)
+	}
 	return b, err == nil, err
 }
 
 // readEntries fills p with the records of the entries behind the key after, and returns the key of
 // the last one.
 func (f *File) readEntries(g *epoch.Guard, p, after []byte) (int, []byte, error) {
-	l := lister{fs: f.fs}
+	l := lister{f: f, unix: f.dialect == ninep.Unix}
 	out := p[:0:len(p)]
 	var last [kvfmt.KeyMax]byte
 	lastKey := last[:copy(last[:], after)]

@@ -190,7 +190,7 @@ func (f *File) create(c *ninep.Ctx, name string, perm uint32, mode uint8) (ninep
 		Atime: now, Mtime: now,
 		Uid: f.uid, Gid: pd.Gid, Muid: f.uid,
 	}
-	if f.linux {
+	if f.forUnix() {
 		d.Mode = perm // the client has taken its umask
 	} else if perm&dmDir != 0 {
 		d.Mode = perm & (^uint32(0777) | pd.Mode&0777)

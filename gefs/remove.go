@@ -30,7 +30,7 @@ func (f *File) Remove(c *ninep.Ctx) error {
 
 // waitOthers is waitOpen for a client whose removed files stay as long as they are open.
 func (f *File) waitOthers(c *ninep.Ctx) (waited bool, err error) {
-	if !f.linux {
+	if !f.forUnix() {
 		return false, nil
 	}
 	return f.fs.waitOpen(c, f.theDent())
@@ -86,7 +86,7 @@ func (f *File) remove(g *epoch.Guard) error {
 	}
 	ch := fs.newChange(g, m)
 	ch.add(kvfmt.Delete, de.key(nil), nil)
-	start, err := ch.unlink(de, f.linux && opens > 0)
+	start, err := ch.unlink(de, f.forUnix() && opens > 0)
 	if err != nil {
 		return err
 	}

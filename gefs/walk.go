@@ -34,7 +34,7 @@ type walker struct {
 	uid      int32
 	permit   bool
 	fromDump bool
-	linux    bool
+	dialect  ninep.Dialect
 	at       place
 }
 
@@ -47,11 +47,11 @@ func (f *File) Walk(c *ninep.Ctx, names []string, qids []ninep.Qid) (ninep.File,
 		return nil, 0, f.fs.wire(err, "walk", f)
 	}
 	f.mu.RLock()
-	if f.mode != notOpen && !f.linux { // Linux walks from open fids as well
+	if f.mode != notOpen && f.dialect != ninep.Linux { // Linux walks from open fids as well
 		f.mu.RUnlock()
 		return nil, 0, errInUse
 	}
-	w := walker{fs: f.fs, c: c, g: guard(c), uid: f.uid, permit: f.permit, fromDump: f.fromDump, linux: f.linux}
+	w := walker{fs: f.fs, c: c, g: guard(c), uid: f.uid, permit: f.permit, fromDump: f.fromDump, dialect: f.dialect}
 	f.mount.hold()
 	w.at = place{f.mount, f.dent.hold(), f.dir.hold()}
 	f.mu.RUnlock()
@@ -75,10 +75,10 @@ func (w *walker) walk(names []string, qids []ninep.Qid) (ninep.File, int, error)
 		qids[i] = q
 	}
 	if w.at.mount == nil {
-		return &dumpDir{fs: w.fs, uid: w.uid, linux: w.linux, mode: notOpen}, len(names), nil
+		return &dumpDir{fs: w.fs, uid: w.uid, dialect: w.dialect, mode: notOpen}, len(names), nil
 	}
 	return &File{
-		fs: w.fs, mount: w.at.mount, uid: w.uid, permit: w.permit, fromDump: w.fromDump, linux: w.linux,
+		fs: w.fs, mount: w.at.mount, uid: w.uid, permit: w.permit, fromDump: w.fromDump, dialect: w.dialect,
 		dent: w.at.dent, dir: w.at.dir, mode: notOpen,
 	}, len(names), nil
 }

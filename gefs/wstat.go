@@ -16,6 +16,18 @@ func (f *File) Wstat(c *ninep.Ctx, d *ninep.Dir) error {
 	if d.IsNull() {
 		return f.fs.syncFor(c)
 	}
+	return f.change(c, &wish{d, ninep.NOUID, ninep.NOUID})
+}
+
+// A wish is what a Twstat asks for: a record, and in 9P2000.u Linux's numbers of the users that have no name
+// in it, NOUID for none.
+type wish struct {
+	*ninep.Dir
+	nuid, ngid uint32
+}
+
+// change is Wstat and WstatUnix.
+func (f *File) change(c *ninep.Ctx, d *wish) error {
 	blocks := 1
 	f.mu.RLock()
 	switch length := f.dent.values().Length; {
@@ -23,8 +35,8 @@ func (f *File) Wstat(c *ninep.Ctx, d *ninep.Dir) error {
 		blocks = 0 // gives space back
 	case d.Length == length:
 		// Whoever cuts a file to what it is long is not told that the disk is full.
-		rest := *d
-		if rest.Length = math.MaxUint64; rest == ninep.NullDir() {
+		rest := *d.Dir
+		if rest.Length = math.MaxUint64; rest == ninep.NullDir() && !d.numbered() {
 			blocks = 0
 		}
 	}
@@ -37,6 +49,9 @@ func (f *File) Wstat(c *ninep.Ctx, d *ninep.Dir) error {
 	return f.fs.wire(err, "wstat", f)
 }
 
+// numbered reports whether the wish has numbers.
+func (w *wish) numbered() bool { return w.nuid != ninep.NOUID || w.ngid != ninep.NOUID }
+
 // A wstatPlan is what a Twstat will change, all checked.
 type wstatPlan struct {
 	mask   uint8
@@ -46,15 +61,15 @@ type wstatPlan struct {
 }
 
 // plan checks a Twstat in the order of its fields, then the permissions. It has no side effects.
-func (f *File) plan(g *epoch.Guard, want *ninep.Dir, cur *kvfmt.Dir) (*wstatPlan, error) {
+func (f *File) plan(g *epoch.Guard, want *wish, cur *kvfmt.Dir) (*wstatPlan, error) {
 	t := f.fs.Users()
 	p := &wstatPlan{
 		set: *cur,
 		empty: want.Name == "" && want.Length == math.MaxUint64 && want.Mode == math.MaxUint32 &&
-			want.Mtime == math.MaxUint32 && want.Uid == "" && want.Gid == "",
+			want.Mtime == math.MaxUint32 && want.Uid == "" && want.Gid == "" && !want.numbered(),
 	}
 	switch {
-	case want.Qid.Uid != math.MaxUint64 && want.Qid.Uid != cur.Qid.Path:
+	case want.Qid.Uid != math.MaxUint64 && want.Qid.Uid != f.wireQid(cur.Qid).Uid:
 		return nil, errWstatPath
 	case want.Qid.Vers != math.MaxUint32 && want.Qid.Vers != cur.Qid.Vers:
 		return nil, errWstatVers
@@ -114,13 +129,21 @@ func (f *File) plan(g *epoch.Guard, want *ninep.Dir, cur *kvfmt.Dir) (*wstatPlan
 		}
 	}
 	for _, x := range []struct {
-		name string
-		bit  uint8
-		id   *int32
-		none error
-	}{{want.Uid, kvfmt.WUid, &p.set.Uid, errNoUser}, {want.Gid, kvfmt.WGid, &p.set.Gid, errNoGroup}} {
+		name   string
+		number uint32
+		bit    uint8
+		id     *int32
+		none   error
+	}{{want.Uid, want.nuid, kvfmt.WUid, &p.set.Uid, errNoUser}, {want.Gid, want.ngid, kvfmt.WGid, &p.set.Gid, errNoGroup}} {
 		if x.name == "" {
-			continue
+			if x.number == ninep.NOUID || x.number == f.fs.linuxID(*x.id) {
+				continue
+			}
+			name, err := f.fs.UserOf(x.number)
+			if err != nil {
+				return nil, errNoNumber
+			}
+			x.name = name
 		}
 		if len(x.name) > userNameMax {
 			return nil, errLength
@@ -157,12 +180,12 @@ func (f *File) plan(g *epoch.Guard, want *ninep.Dir, cur *kvfmt.Dir) (*wstatPlan
 }
 
 // wstat makes the change. The mutation lock and f.mu are held, nothing is being cleared.
-func (f *File) wstat(g *epoch.Guard, want *ninep.Dir) error {
+func (f *File) wstat(g *epoch.Guard, want *wish) error {
 	de := f.dent
 	de.mu.RLock()
-	cur, gone := de.dir, de.gone
+	cur, gone, kept := de.dir, de.gone, de.kept()
 	de.mu.RUnlock()
-	if gone {
+	if gone && (!kept || !f.forUnix() || want.Name != "") {
 		return errPhase
 	}
 	if err := f.homeLocked(g); err != nil {

@@ -30,7 +30,7 @@ type Conn struct {
 
 	outstanding atomic.Int32 // len(tags), to be read without the lock
 	stopping    atomic.Bool  // Shutdown: read no more
-	linux       atomic.Bool  // 9P2000.L is spoken; changes in a Tversion, when nothing is outstanding
+	dialect     atomic.Int32 // a Dialect; changes in a Tversion, when nothing is outstanding
 	reading     atomic.Bool  // the leader is about to Read, or does
 	busy        atomic.Bool  // the leader has a seat, and will flush when it has given it back
 
@@ -75,6 +75,9 @@ func (c *Conn) LocalAddr() net.Addr { return c.local }
 // Transport is what the connection runs on, for asking about the peer. It must not be read, written
 // or closed.
 func (c *Conn) Transport() io.ReadWriteCloser { return c.rwc }
+
+// speaks is the dialect that was agreed on.
+func (c *Conn) speaks() Dialect { return Dialect(c.dialect.Load()) }
 
 // String names the connection in logs.
 func (c *Conn) String() string { return c.name }

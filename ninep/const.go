@@ -2,9 +2,6 @@ package ninep
 
 import "github.com/knusbaum/go9p/proto"
 
-// Version is the protocol that every FS is served by; see VersionL for the other.
-const Version = "9P2000"
-
 // Sizes of things on the wire, in bytes.
 const (
 	HeaderSize = 7      // size[4] type[1] tag[2], the smallest frame

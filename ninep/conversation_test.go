@@ -16,6 +16,12 @@ func TestConversations(t *testing.T) {
 	})
 }
 
+func TestConversationsIn9P2000u(t *testing.T) {
+	ninetest.RunFiles(t, "testdata/unix/*.txt", func(t testing.TB) io.ReadWriteCloser {
+		return newRig(t, func(fs *ninetest.FS, s *ninep.Server) { s.FS = ninetest.Numbered{FS: fs} }).dial().Conn
+	})
+}
+
 func TestConversationsWithAuthentication(t *testing.T) {
 	ninetest.RunFiles(t, "testdata/auth/*.txt", func(t testing.TB) io.ReadWriteCloser {
 		return newRig(t, func(fs *ninetest.FS, s *ninep.Server) { fs.Secret = "sesame" }).dial().Conn

@@ -1,7 +1,6 @@
 package ninep_test
 
 import (
-	"errors"
 	"net"
 	"testing"
 
@@ -11,26 +10,9 @@ import (
 	"gefs9p/ninep/ninetest"
 )
 
-// A numbered is a LinuxFS whose files are none of Linux.
-type numbered struct{ *ninetest.FS }
-
-func (numbered) UserOf(uid uint32) (string, error) {
-	if uid == 1000 {
-		return "glenda", nil
-	}
-	return "", ninetest.ErrPerm
-}
-
-func (numbered) Errno(err error) ninep.Errno {
-	if errors.Is(err, ninetest.ErrPerm) {
-		return ninep.EACCES
-	}
-	return 0
-}
-
-// numberedRig is newRig with a file system that can be spoken to in 9P2000.L.
+// numberedRig is newRig with a file system that can be spoken to in all dialects.
 func numberedRig(t *testing.T) (*rig, func() net.Conn) {
-	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) { s.FS = numbered{fs} })
+	r := newRig(t, func(fs *ninetest.FS, s *ninep.Server) { s.FS = ninetest.Numbered{FS: fs} })
 	return r, func() net.Conn {
 		c, err := net.Dial(r.addr.Network(), r.addr.String())
 		if err != nil {
@@ -40,11 +22,11 @@ func numberedRig(t *testing.T) (*rig, func() net.Conn) {
 	}
 }
 
-func TestOneServerSpeaksBothDialects(t *testing.T) {
+func TestOneServerSpeaksAllDialects(t *testing.T) {
 	_, dial := numberedRig(t)
 	for version, want := range map[string]string{
-		"9P2000": "9P2000", "9P2000.L": "9P2000.L", "9P2000.L.Google.7": "9P2000.L", "9P2000.u": "9P2000",
-		"9P2000.Lx": "9P2000", "9P2000.": "9P2000", "9P2000L": "unknown",
+		"9P2000": "9P2000", "9P2000.L": "9P2000.L", "9P2000.L.Google.7": "9P2000.L", "9P2000.u": "9P2000.u",
+		"9P2000.Lx": "9P2000", "9P2000.u.7": "9P2000.u", "9P2000.U": "9P2000", "9P2000.ux": "9P2000", "9P2000..u": "9P2000", "9P2000.": "9P2000", "9P2000L": "unknown",
 	} {
 		p := ninetest.NewPeer(t, dial())
 		p.Send(&proto.TRVersion{Header: proto.Header{Type: ninep.Tversion, Tag: ninep.NOTAG}, Msize: 8192, Version: version})
@@ -114,8 +96,10 @@ func TestOneServerSpeaksBothDialects(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := ninetest.NewPeer(t, c)
-	p.Send(&proto.TRVersion{Header: proto.Header{Type: ninep.Tversion, Tag: ninep.NOTAG}, Msize: 8192, Version: ninep.VersionL})
-	if f := p.Want(ninep.Rversion, ninep.NOTAG); f.Version.Version != ninep.Version {
-		t.Errorf("without a LinuxFS: %s", f.Version.Version)
+	for _, v := range []string{ninep.VersionL, ninep.VersionU} {
+		p.Send(&proto.TRVersion{Header: proto.Header{Type: ninep.Tversion, Tag: ninep.NOTAG}, Msize: 8192, Version: v})
+		if f := p.Want(ninep.Rversion, ninep.NOTAG); f.Version.Version != ninep.Version {
+			t.Errorf("%s without a LinuxFS: %s", v, f.Version.Version)
+		}
 	}
 }

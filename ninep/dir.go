@@ -36,13 +36,17 @@ func (d *Dir) Size() int {
 
 // Append adds d's record to b. It returns b itself and ErrTooLong if the record is longer than its
 // size[2], and the one around it, can say.
-func (d *Dir) Append(b []byte) ([]byte, error) { return appendDir(b, d, d.Name) }
+func (d *Dir) Append(b []byte) ([]byte, error) { return appendDir(b, d, d.Name, nil) }
 
 // AppendNamed is Append with name instead of d's, for who has many names as bytes.
-func (d *Dir) AppendNamed(b, name []byte) ([]byte, error) { return appendDir(b, d, name) }
+func (d *Dir) AppendNamed(b, name []byte) ([]byte, error) { return appendDir(b, d, name, nil) }
 
-func appendDir[S string | []byte](b []byte, d *Dir, name S) ([]byte, error) {
+// appendDir appends a record, in 9P2000.u with u.
+func appendDir[S string | []byte](b []byte, d *Dir, name S, u *UnixStat) ([]byte, error) {
 	n := d.Size() - len(d.Name) + len(name)
+	if u != nil {
+		n += unixStatSize + len(u.Extension)
+	}
 	if n > 0xffff { // Rstat's and Twstat's length counts the record's own size[2] too
 		return b, ErrTooLong
 	}
@@ -59,18 +63,24 @@ func appendDir[S string | []byte](b []byte, d *Dir, name S) ([]byte, error) {
 	b = append(b, name...)
 	b = appendString(b, d.Uid)
 	b = appendString(b, d.Gid)
-	return appendString(b, d.Muid), nil
+	b = appendString(b, d.Muid)
+	if u != nil {
+		b = u.append(b)
+	}
+	return b, nil
 }
 
 // Decode fills d with the record at the start of b and returns its length, for the next one to start
 // there. On error, a *DecodeError with Off counted from the start of b, d is not to be used.
-func (d *Dir) Decode(b []byte) (int, error) {
+func (d *Dir) Decode(b []byte) (int, error) { return decodeDir(b, d, nil) }
+
+func decodeDir(b []byte, d *Dir, u *UnixStat) (int, error) {
 	n := len(b)
 	if n >= 2 {
 		n = min(n, 2+int(binary.LittleEndian.Uint16(b)))
 	}
 	dec := decoder{b: b[:n]}
-	dec.dir(d)
+	dec.dir(d, u)
 	if dec.err != nil {
 		return 0, &DecodeError{Tag: NOTAG, Field: dec.field, Off: dec.at, Err: dec.err}
 	}
@@ -79,10 +89,14 @@ func (d *Dir) Decode(b []byte) (int, error) {
 
 // DecodeDirs splits what reading a directory gave into its records.
 func DecodeDirs(b []byte) ([]Dir, error) {
-	var dirs []Dir
+	return decodeDirs(b, func(d *Dir, b []byte) (int, error) { return d.Decode(b) })
+}
+
+func decodeDirs[D any](b []byte, decode func(*D, []byte) (int, error)) ([]D, error) {
+	var dirs []D
 	for off := 0; off < len(b); {
-		var d Dir
-		n, err := d.Decode(b[off:])
+		var d D
+		n, err := decode(&d, b[off:])
 		if err != nil {
 			err.(*DecodeError).Off += off
 			return dirs, err
@@ -93,8 +107,8 @@ func DecodeDirs(b []byte) ([]Dir, error) {
 	return dirs, nil
 }
 
-// dir reads one stat record that must fill the decoder's bytes.
-func (d *decoder) dir(r *Dir) {
+// dir reads one stat record, in 9P2000.u with u, that must fill the decoder's bytes.
+func (d *decoder) dir(r *Dir, u *UnixStat) {
 	size := int(d.u16("stat.size"))
 	if d.err == nil && size != len(d.b)-2 {
 		d.fail("stat.size", 0, ErrCount)
@@ -110,6 +124,12 @@ func (d *decoder) dir(r *Dir) {
 	d.str(&r.Uid, "stat.uid")
 	d.str(&r.Gid, "stat.gid")
 	d.str(&r.Muid, "stat.muid")
+	if u != nil {
+		d.str(&u.Extension, "stat.extension")
+		u.Nuid = d.u32("stat.n_uid")
+		u.Ngid = d.u32("stat.n_gid")
+		u.Nmuid = d.u32("stat.n_muid")
+	}
 	if d.err == nil && d.off != len(d.b) {
 		d.fail("stat.end", d.off, ErrTrailing)
 	}

@@ -1,11 +1,11 @@
-// Package ninep is a server of 9P2000, and of 9P2000.L for Linux, that knows nothing of the file system it serves: the strict
-// codec, frames and msize, tags and flush, fids, auth fids, limits and hangup. What the messages
-// mean is up to the FS and its Files.
+// Package ninep is a server of 9P2000, and of 9P2000.u and 9P2000.L for Unix and Linux, that knows
+// nothing of the file system it serves: the strict codec, frames and msize, tags and flush, fids, auth
+// fids, limits and hangup. What the messages mean is up to the FS and its Files.
 //
 // Units: sizes and counts are bytes; a frame is one message including its size[4] field, and msize
 // bounds a frame.
 //
-// The hard rule: what comes off the network is decoded by (*Fcall).Decode alone, which accepts
+// The hard rule: what comes off the network is decoded by (*Fcall).DecodeAs alone, which accepts
 // exactly the messages of intro(5), byte for byte, and never panics. The message structs are those
 // of go9p's proto package; its parser is never used.
 //
@@ -37,9 +37,9 @@
 //
 // # 9P2000.L
 //
-// A connection speaks the dialect that its last Tversion asked for: 9P2000.L if the FS is a LinuxFS, else
-// 9P2000. Frames, tags, flush, fids, limits and the order of replies are the same in both. What
-// differs:
+// A connection speaks the dialect that its last Tversion asked for: 9P2000.u or 9P2000.L if the FS is a
+// LinuxFS, else 9P2000. Frames, tags, flush, fids, limits and the order of replies are the same in all. What
+// differs in 9P2000.L:
 //
 //   - Every error is an Rlerror. Its number is looked up by the identity of errors (LinuxFS.Errno), never
 //     by text; what nobody knows is EIO.
@@ -53,7 +53,17 @@
 //     asks again. A connection can have 65,536 ranges.
 //
 // The form of each message is described once (LinuxMsg); decoding, encoding and printing follow from it.
-// A Tread, a Treaddir and a Twrite carry at most msize − IOHDRSZ bytes in either dialect.
+// A Tread, a Treaddir and a Twrite carry at most msize − IOHDRSZ bytes in any dialect.
+//
+// # 9P2000.u
+//
+// Has the messages of 9P2000, some with more fields (UnixPart), for Files that are UnixFiles:
+//
+//   - Every Rerror has the number that an Rlerror has, beside the text.
+//   - Tauth and Tattach carry a number, as in 9P2000.L.
+//   - Stat records have numbers of users, also in directories (UnixDir). They are only passed on.
+//   - Symbolic and hard links, devices, pipes and sockets are EOPNOTSUPP here too. Set-id bits and OAPPEND,
+//     which clients take care of themselves, are taken off.
 //
 // # Ownership
 //

@@ -244,16 +244,18 @@ func AppendRremove(b []byte, tag uint16) []byte { return end(begin(b, Rremove, t
 // AppendTstat asks for the stat record of fid.
 func AppendTstat(b []byte, tag uint16, fid uint32) []byte { return appendFid(b, Tstat, tag, fid) }
 
-// appendStat adds the record's own length and the record.
-func appendStat(b []byte, d *Dir) ([]byte, error) {
-	b = binary.LittleEndian.AppendUint16(b, uint16(d.Size()))
-	return d.Append(b)
+// appendStat adds the record's own length and the record, in 9P2000.u with u.
+func appendStat(b []byte, d *Dir, u *UnixStat) ([]byte, error) {
+	at := len(b)
+	b, err := appendDir(append(b, 0, 0), d, d.Name, u)
+	binary.LittleEndian.PutUint16(b[at:], uint16(len(b)-at-2))
+	return b, err
 }
 
 // AppendRstat answers Tstat.
 func AppendRstat(b []byte, tag uint16, d *Dir) ([]byte, error) {
 	at := len(b)
-	c, err := appendStat(begin(b, Rstat, tag), d)
+	c, err := appendStat(begin(b, Rstat, tag), d, nil)
 	if err != nil {
 		return b, fmt.Errorf("Rstat: %w", err)
 	}
@@ -264,7 +266,7 @@ func AppendRstat(b []byte, tag uint16, d *Dir) ([]byte, error) {
 func AppendTwstat(b []byte, tag uint16, fid uint32, d *Dir) ([]byte, error) {
 	at := len(b)
 	c := binary.LittleEndian.AppendUint32(begin(b, Twstat, tag), fid)
-	c, err := appendStat(c, d)
+	c, err := appendStat(c, d, nil)
 	if err != nil {
 		return b, fmt.Errorf("Twstat: %w", err)
 	}

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// An Errno is a Linux error number, as it stands on the wire in an Rlerror: the numbers that most
-// architectures share. It is an error, for what a LinuxFile refuses in the words of Linux.
+// An Errno is a Linux error number, as it stands on the wire in an Rlerror, and in an Rerror of
+// 9P2000.u: the numbers that most architectures share. It is an error, for what is refused in the words of Linux.
 type Errno uint32
 
 // The numbers that are used.
@@ -35,7 +35,39 @@ const (
 	EOPNOTSUPP   = Errno(95)
 )
 
-func (e Errno) Error() string { return fmt.Sprintf("errno %d", uint32(e)) }
+// Error is what a client is told that wants a text.
+func (e Errno) Error() string {
+	if text := errnoTexts[e]; text != "" {
+		return text
+	}
+	return fmt.Sprintf("errno %d", uint32(e))
+}
+
+// errnoTexts are the names of the numbers, in Linux's words.
+var errnoTexts = map[Errno]string{
+	EPERM:        "operation not permitted",
+	ENOENT:       "no such file or directory",
+	EINTR:        "interrupted system call",
+	EIO:          "input/output error",
+	EBADF:        "bad file descriptor",
+	EACCES:       "permission denied",
+	EBUSY:        "device or resource busy",
+	EEXIST:       "file exists",
+	EXDEV:        "invalid cross-device link",
+	ENOTDIR:      "not a directory",
+	EISDIR:       "is a directory",
+	EINVAL:       "invalid argument",
+	ENFILE:       "too many open files in system",
+	EFBIG:        "file too large",
+	ENOSPC:       "no space left on device",
+	EROFS:        "read-only file system",
+	ENAMETOOLONG: "file name too long",
+	ENOTEMPTY:    "directory not empty",
+	EPROTO:       "protocol error",
+	EOVERFLOW:    "value too large for defined data type",
+	EMSGSIZE:     "message too long",
+	EOPNOTSUPP:   "operation not supported",
+}
 
 // ownErrnos are the numbers of this package's errors.
 var ownErrnos = []struct {

@@ -108,8 +108,9 @@ type Fcall struct {
 	Twstat  proto.TWstat
 	Rwstat  proto.RWstat
 
-	// NUname is the user's number in a Tauth and a Tattach of 9P2000.L, NOUID if there is none.
-	NUname uint32
+	// UnixPart is what 9P2000.u has beside all this. Only that of the message's type means something, and
+	// only after DecodeAs(…, Unix); but NUname, which 9P2000.L has as well, always does.
+	UnixPart
 
 	// Linux is a message that only 9P2000.L has, nil for others. It is used again for the next of its
 	// type.
@@ -124,14 +125,15 @@ type Fcall struct {
 // *DecodeError, the fields of the message are not to be used, but f.Type and f.Tag are right if the
 // frame was long enough to have them.
 // Source: intro(5) and the page of each message.
-func (f *Fcall) Decode(frame []byte) error { return f.decode(frame, false) }
+func (f *Fcall) Decode(frame []byte) error { return f.DecodeAs(frame, Plan9) }
 
 // DecodeLinux is Decode for a connection that speaks 9P2000.L: Tauth and Tattach have n_uname[4] at
 // their ends, and there are the messages of Linux. Those of 9P2000 are decoded as well, although the
 // dialect does not use all of them.
-func (f *Fcall) DecodeLinux(frame []byte) error { return f.decode(frame, true) }
+func (f *Fcall) DecodeLinux(frame []byte) error { return f.DecodeAs(frame, Linux) }
 
-func (f *Fcall) decode(frame []byte, linux bool) error {
+// DecodeAs is Decode for a connection that speaks the dialect: in 9P2000.u messages have what UnixPart lists.
+func (f *Fcall) DecodeAs(frame []byte, dialect Dialect) error {
 	f.Type, f.Tag = 0, NOTAG
 	f.NUname, f.Linux = NOUID, nil
 	if len(frame) < HeaderSize || uint64(binary.LittleEndian.Uint32(frame)) != uint64(len(frame)) {
@@ -152,7 +154,7 @@ func (f *Fcall) decode(frame []byte, linux bool) error {
 		f.Tauth.Afid = d.u32("afid")
 		d.str(&f.Tauth.Uname, "uname")
 		d.str(&f.Tauth.Aname, "aname")
-		if linux {
+		if dialect != Plan9 {
 			f.NUname = d.u32("n_uname")
 		}
 	case Rauth:
@@ -161,6 +163,9 @@ func (f *Fcall) decode(frame []byte, linux bool) error {
 	case Rerror:
 		f.Rerror.Header = h
 		d.str(&f.Rerror.Ename, "ename")
+		if dialect == Unix {
+			f.Errno = Errno(d.u32("errno"))
+		}
 	case Tflush:
 		f.Tflush.Header = h
 		f.Tflush.Oldtag = d.u16("oldtag")
@@ -172,7 +177,7 @@ func (f *Fcall) decode(frame []byte, linux bool) error {
 		f.Tattach.Afid = d.u32("afid")
 		d.str(&f.Tattach.Uname, "uname")
 		d.str(&f.Tattach.Aname, "aname")
-		if linux {
+		if dialect != Plan9 {
 			f.NUname = d.u32("n_uname")
 		}
 	case Rattach:
@@ -213,6 +218,9 @@ func (f *Fcall) decode(frame []byte, linux bool) error {
 		d.str(&f.Tcreate.Name, "name")
 		f.Tcreate.Perm = d.u32("perm")
 		f.Tcreate.Mode = d.u8("mode")
+		if dialect == Unix {
+			d.str(&f.Extension, "extension")
+		}
 	case Rcreate:
 		f.Rcreate.Header = h
 		f.Rcreate.Qid = d.qid("qid")
@@ -250,15 +258,15 @@ func (f *Fcall) decode(frame []byte, linux bool) error {
 		f.Tstat.Fid = d.u32("fid")
 	case Rstat:
 		f.Rstat.Header = h
-		d.stat((*Dir)(&f.Rstat.Stat))
+		d.stat((*Dir)(&f.Rstat.Stat), f.unixStat(dialect))
 	case Twstat:
 		f.Twstat.Header = h
 		f.Twstat.Fid = d.u32("fid")
-		d.stat((*Dir)(&f.Twstat.Stat))
+		d.stat((*Dir)(&f.Twstat.Stat), f.unixStat(dialect))
 	case Rwstat:
 		f.Rwstat.Header = h
 	default:
-		if linux {
+		if dialect == Linux {
 			f.Linux = f.linux.of(f.Type)
 		}
 		if f.Linux == nil {
@@ -278,6 +286,14 @@ func (f *Fcall) decode(frame []byte, linux bool) error {
 	}
 	if d.err != nil {
 		return &DecodeError{Type: f.Type, Tag: f.Tag, Field: d.field, Off: d.at, Err: d.err}
+	}
+	return nil
+}
+
+// unixStat is where the second part of a stat record goes, nil if it has none.
+func (f *Fcall) unixStat(d Dialect) *UnixStat {
+	if d == Unix {
+		return &f.UnixStat
 	}
 	return nil
 }
@@ -451,8 +467,8 @@ func (d *decoder) data(field string) []byte {
 	return d.take(int(n), field)
 }
 
-// stat reads a length[2] and a stat record, which must be all the rest of the frame.
-func (d *decoder) stat(dir *Dir) {
+// stat reads a length[2] and a stat record, in 9P2000.u with u, which must be all the rest of the frame.
+func (d *decoder) stat(dir *Dir, u *UnixStat) {
 	at := d.off
 	n := int(d.u16("nstat"))
 	if d.err != nil {
@@ -463,7 +479,7 @@ func (d *decoder) stat(dir *Dir) {
 		return
 	}
 	rec := decoder{b: d.take(n, "stat")}
-	rec.dir(dir)
+	rec.dir(dir, u)
 	if rec.err != nil {
 		if rec.err != ErrBadString {
 			rec.err = ErrBadStat

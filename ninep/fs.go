@@ -33,8 +33,8 @@ type AttachArgs struct {
 	// Attach to find out. It is not clunked while Attach runs.
 	Afid AuthFile
 
-	// Linux says that the client speaks 9P2000.L: the File should be a LinuxFile.
-	Linux bool
+	// Dialect is what the client speaks: the File should be a UnixFile or a LinuxFile accordingly.
+	Dialect Dialect
 
 	// Authenticated says that an earlier attach of this connection, since its last Tversion,
 	// succeeded with an Afid.
@@ -75,7 +75,8 @@ type File interface {
 
 	// Read reads at byte off into p, which is already part of the reply; n less than len(p)
 	// means the end of the file. len(p) is what the client asked for, or msize − IOHDRSZ if that
-	// is less; it may be 0. A directory gives whole stat records (Dir.Append). The offset may be
+	// is less; it may be 0. A directory gives whole stat records (Dir.Append, and UnixDir.Append where
+	// 9P2000.u is spoken). The offset may be
 	// anything, and the file not open.
 	Read(c *Ctx, p []byte, off uint64) (n int, err error)
 

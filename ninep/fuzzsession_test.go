@@ -16,8 +16,9 @@ import (
 
 // FuzzSession sends what the bytes say, as requests: each takes a byte that selects it and three more for
 // its numbers, so that fids, tags, flushes, new versions and auth fids collide; 0xff sends the rest as it
-// is. Handlers block where the bytes say so. Whatever it is, there is one reply to a tag at most, every
-// reply is one of 9P2000, the connection ends when the client hangs up, and every File is clunked once.
+// is. Handlers block where the bytes say so, and the session may change the dialect. Whatever it is, there is
+// one reply to a tag at most, every reply is one of the dialect, the connection ends when the client hangs
+// up, and every File is clunked once.
 func FuzzSession(f *testing.F) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	for range 20 {
@@ -29,6 +30,12 @@ func FuzzSession(f *testing.F) {
 	}
 	f.Add([]byte("\x00\x00\x00\x00\xff\x19\x00\x00\x00\x76\x01\x00"))
 	f.Add([]byte{13, 1, 9, 0, 8, 2, 9, 0, 9, 3, 9, 0, 12, 4, 1, 9})
+	// 9P2000.u: attach, create with an extension, stat, list, wstat by number, what has to fail; then 9P2000 again.
+	f.Add([]byte{
+		15, 0, 0, 84, 0, 1, 0, 0, 3, 2, 0, 1, 8, 3, 1, 4, 15, 4, 33, 0, 8, 5, 10, 3, 6, 6, 0, 0, 9, 7, 0, 40,
+		15, 8, 65, 1, 15, 9, 97, 5, 14, 10, 7, 0, 12, 11, 0, 3, 15, 0, 0, 80, 0, 1, 0, 0, 15, 2, 32, 0,
+	})
+	f.Add([]byte{15, 0, 0, 81, 0, 1, 0, 0, 15, 4, 33, 0, 11, 5, 0, 0}) // 9P2000.L
 	f.Fuzz(func(t *testing.T, in []byte) {
 		fs := ninetest.New()
 		fs.Put("hello", []byte("hello, world\n"))
@@ -42,7 +49,7 @@ func FuzzSession(f *testing.F) {
 			}
 			return nil
 		}
-		s := &ninep.Server{FS: fs, Limits: ninep.Limits{Workers: 2, Outstanding: 3, Fids: 6, Msize: 4096, Held: 8 << 10, Output: 8 << 10}}
+		s := &ninep.Server{FS: ninetest.Numbered{FS: fs}, Limits: ninep.Limits{Workers: 2, Outstanding: 3, Fids: 6, Msize: 4096, Held: 8 << 10, Output: 8 << 10}}
 		client, server := net.Pipe()
 		done := make(chan struct{})
 		go func() {
@@ -53,13 +60,24 @@ func FuzzSession(f *testing.F) {
 		go func() {
 			var b []byte
 			var err error
+			dialect := ninep.Plan9
 			for err == nil {
 				if b, err = ninep.ReadFrame(client, b, 8192); err != nil {
 					break
 				}
 				var fc ninep.Fcall
-				if err = fc.Decode(b); err == nil && fc.Type&1 == 0 {
+				err = fc.DecodeAs(b, dialect)
+				if err != nil && fc.Decode(b) == nil && fc.Rerror.Ename == string(ninep.ErrMsize) {
+					err = nil // to a Tversion, which is of no dialect
+				}
+				switch {
+				case err != nil:
+				case fc.Type&1 == 0:
 					err = io.ErrNoProgress // a request
+				case fc.Type == ninep.Rerror && fc.Rerror.Ename == string(ninep.ErrMsize):
+					dialect = ninep.Plan9
+				case fc.Type == ninep.Rversion:
+					dialect = ninetest.DialectOf(fc.Version.Version)
 				}
 				if err != nil {
 					client.Close()
@@ -96,9 +114,35 @@ func FuzzSession(f *testing.F) {
 
 // sessionBytes makes of the bytes what is written, piece by piece.
 func sessionBytes(t *testing.T, in []byte) (out [][]byte) {
-	frame := func(m proto.FCall) { out = append(out, ninetest.Frames(t, m)) }
+	dialect := ninep.Plan9
+	frame := func(m proto.FCall) { out = append(out, ninetest.FramesIn(t, dialect, m)) }
 	version := func(v string, msize uint32) {
 		frame(&proto.TRVersion{Header: proto.Header{Type: ninep.Tversion, Tag: ninep.NOTAG}, Msize: msize, Version: v})
+		dialect = ninetest.DialectOf(v)
+	}
+	// special adds what only 9P2000.u has.
+	special := func(h proto.Header, fid, x, y uint32) {
+		u := ninep.NullUnixPart()
+		var m proto.FCall
+		switch x % 4 {
+		case 0:
+			m, u.NUname = &proto.TAttach{Header: h, Fid: fid, Afid: ninep.NOFID}, 999+y%3
+		case 1:
+			m = &proto.TCreate{Header: h, Fid: fid, Name: "special", Perm: 0666 | (y&0x3f)<<20, Mode: ninep.OAPPEND}
+			u.Extension = "to"[:y%3]
+		case 2:
+			d := ninep.NullDir()
+			d.Mode = y << 16
+			m, u.Nuid = &proto.TWstat{Header: h, Fid: fid, Stat: proto.Stat(d)}, 999+y%3
+		case 3:
+			m = &proto.TWstat{Header: h, Fid: fid, Stat: proto.Stat(ninep.NullDir())}
+			u.Extension = "to"[:y%3]
+		}
+		b, err := ninep.AppendUnix(nil, m, &u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, b)
 	}
 	version("9P2000", 4096)
 	names := []string{"hello", "dir", "a", "..", "new", ""}
@@ -135,7 +179,9 @@ func sessionBytes(t *testing.T, in []byte) (out [][]byte) {
 			case in[0] == 0xff:
 				return append(out, in[1:])
 			case x < 32:
-				version([]string{"9P2000", "9P2000.L", "9P1999", ""}[y%4], 100*y)
+				version([]string{"9P2000", "9P2000.L", "9P1999", "", "9P2000.u"}[y%5], 100*y)
+			case x >= 64 && dialect == ninep.Unix:
+				special(h, fid, x, y)
 			default:
 				frame(&proto.TStat{Header: h, Fid: fid})
 			}

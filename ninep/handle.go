@@ -3,7 +3,6 @@ package ninep
 import (
 	"encoding/binary"
 	"fmt"
-	"strings"
 )
 
 // rreadHeader is the size of an Rread before its data.
@@ -48,7 +47,8 @@ func (r *request) handle() {
 		}
 		return
 	}
-	if r.c.linux.Load() && notLinux(r.fc.Type) {
+	dialect := r.c.speaks()
+	if dialect == Linux && notLinux(r.fc.Type) {
 		r.fail(EOPNOTSUPP)
 		return
 	}
@@ -72,9 +72,17 @@ func (r *request) handle() {
 	case Tremove:
 		err = r.remove()
 	case Tstat:
-		err = r.stat()
+		if dialect == Unix {
+			err = r.statUnix()
+		} else {
+			err = r.stat()
+		}
 	case Twstat:
-		err = r.wstat()
+		if dialect == Unix {
+			err = r.wstatUnix()
+		} else {
+			err = r.wstat()
+		}
 	default:
 		err = fmt.Errorf("no handler for %s: %w", typeName(r.fc.Type), ErrInternal)
 	}
@@ -88,7 +96,7 @@ func notLinux(typ uint8) bool {
 	return typ == Topen || typ == Tcreate || typ == Tstat || typ == Twstat
 }
 
-// user is whom a Tauth or a Tattach means: by name, or in 9P2000.L by number if there is no name.
+// user is whom a Tauth or a Tattach means: by name, or in 9P2000.u and 9P2000.L by number if there is no name.
 //
 // Linux before 6.4 writes what is in its cache back as its superuser, whoever wrote it, and attaches by that one's
 // number for it. If he is nobody here, he is who has attached first, which gives the client nothing it did not
@@ -152,7 +160,7 @@ func (r *request) attach() error {
 	if err != nil {
 		return err
 	}
-	args := AttachArgs{Uname: uname, Aname: m.Aname, Linux: c.linux.Load()}
+	args := AttachArgs{Uname: uname, Aname: m.Aname, Dialect: c.speaks()}
 	var af *fid
 	if m.Afid != NOFID {
 		if af, err = c.use(m.Afid); err != nil {
@@ -250,7 +258,7 @@ func (r *request) open() error {
 	if err != nil {
 		return err
 	}
-	qid, iounit, err := f.file.Open(&r.ctx, uint8(m.Mode))
+	qid, iounit, err := f.file.Open(&r.ctx, r.openMode(uint8(m.Mode)))
 	f.drop(&r.ctx)
 	if err != nil {
 		return err
@@ -266,7 +274,12 @@ func (r *request) create() error {
 	if err != nil {
 		return err
 	}
-	qid, iounit, err := f.file.Create(&r.ctx, m.Name, m.Perm, m.Mode)
+	var qid Qid
+	var iounit uint32
+	perm, err := r.createPerm(m.Perm)
+	if err == nil {
+		qid, iounit, err = f.file.Create(&r.ctx, m.Name, perm, r.openMode(m.Mode))
+	}
 	f.drop(&r.ctx)
 	if err != nil {
 		return err
@@ -283,7 +296,7 @@ func (r *request) read() error {
 		return err
 	}
 	count := r.readCount()
-	b := r.room(rreadHeader + max(count, MaxError))
+	b := r.room(max(rreadHeader+count, errorReply))
 	r.at = len(b.b)
 	data := r.at + rreadHeader
 	p := b.b[data : data+count : data+count]
@@ -369,19 +382,27 @@ func (r *request) stat() error {
 	if err != nil {
 		return err
 	}
-	err = f.file.Stat(&r.ctx, &r.dir)
+	d := &r.dir.Dir
+	err = f.file.Stat(&r.ctx, d)
 	f.drop(&r.ctx)
 	if err != nil {
 		return err
 	}
-	size := r.dir.Size()
+	b, err := r.statRoom(d.Size())
+	if err != nil {
+		return err
+	}
+	b.b, err = AppendRstat(b.b, m.Tag, d)
+	return err
+}
+
+// statRoom is room for an Rstat with a record of so many bytes.
+func (r *request) statRoom(size int) (*buffer, error) {
 	n := HeaderSize + 2 + size
 	if size > 0xffff || n > int(r.ctx.Msize) {
-		return fmt.Errorf("stat record of %d bytes: %w", size, ErrStatSize)
+		return nil, fmt.Errorf("stat record of %d bytes: %w", size, ErrStatSize)
 	}
-	b := r.room(n)
-	b.b, err = AppendRstat(b.b, m.Tag, &r.dir)
-	return err
+	return r.room(n), nil
 }
 
 func (r *request) wstat() error {
@@ -403,8 +424,8 @@ func (r *request) wstat() error {
 // version starts the session anew: what is outstanding is cancelled and waited for, all fids are
 // clunked, and only then the client is answered. A msize below MinMsize gets ErrMsize, a protocol
 // other than 9P2000, with or without a dot and what follows, gets "unknown"; after either the
-// connection is as it was in the beginning. 9P2000.L, and what extends it, gets 9P2000.L if the file
-// system is a LinuxFS.
+// connection is as it was in the beginning. 9P2000.u and 9P2000.L, and what extends them, get that if
+// the file system is a LinuxFS, all else of 9P2000 gets 9P2000.
 // Source: version(5).
 func (c *Conn) version(r *request) {
 	// Sent at once: the reply to a later request that blocks must not come first.
@@ -422,22 +443,19 @@ func (c *Conn) version(r *request) {
 	c.clunkAll()
 
 	l.msize = 0
-	c.linux.Store(false)
-	b := r.room(HeaderSize + 2 + MaxError)
+	c.dialect.Store(int32(Plan9))
+	b := r.room(errorReply)
 	if m.Msize < MinMsize {
 		b.b = AppendRerror(b.b, m.Tag, string(ErrMsize))
 		return
 	}
 	msize := min(m.Msize, c.s.Limits.Msize)
-	protocol, dialect, _ := strings.Cut(m.Version, ".")
-	if protocol == Version {
+	answer := "unknown"
+	_, numbers := c.s.FS.(LinuxFS)
+	if dialect, ok := dialectOf(m.Version, numbers); ok {
 		l.msize = msize
-		if _, ok := c.s.FS.(LinuxFS); ok && (dialect == "L" || strings.HasPrefix(dialect, "L.")) {
-			protocol = VersionL
-			c.linux.Store(true)
-		}
-	} else {
-		protocol = "unknown"
+		c.dialect.Store(int32(dialect))
+		answer = dialect.String()
 	}
-	b.b, _ = AppendRversion(b.b, m.Tag, msize, protocol) // both are short
+	b.b, _ = AppendRversion(b.b, m.Tag, msize, answer) // both are short
 }

@@ -236,7 +236,7 @@ func (c *Conn) one(r *request, frame []byte) error {
 	l := &c.lead
 	r.frame, r.own, r.at = nil, nil, 0
 	c.trace("<-", frame)
-	decodeErr := r.fc.decode(frame, c.linux.Load())
+	decodeErr := r.fc.DecodeAs(frame, c.speaks())
 	typ, tag := r.fc.Type, r.fc.Tag
 	var text Error
 	if decodeErr != nil {
@@ -261,12 +261,8 @@ func (c *Conn) one(r *request, frame []byte) error {
 	}
 	switch {
 	case decodeErr != nil:
-		r.room(HeaderSize + 2 + MaxError)
-		if c.linux.Load() {
-			l.out.b, _ = AppendLinux(l.out.b, Rlerror, tag, &LError{c.s.errno(text)})
-		} else {
-			l.out.b = AppendRerror(l.out.b, tag, string(text))
-		}
+		b := r.room(errorReply)
+		b.b = c.appendError(b.b, tag, string(text), text)
 		return nil
 	case typ == Tflush:
 		c.flushTag(tag, r.fc.Tflush.Oldtag)

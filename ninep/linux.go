@@ -1,8 +1,9 @@
 package ninep
 
-// A LinuxFS is an FS that can be spoken to in 9P2000.L, the dialect of Linux's client: Files that it
-// returns on connections that speak it should be LinuxFiles. A client asks for it in its Tversion; the
-// same server speaks 9P2000 to all others.
+// A LinuxFS is an FS that knows Linux's numbers, and can be spoken to in the dialects that Linux's client has
+// beside 9P2000. Files that it returns on connections that speak 9P2000.L should be LinuxFiles, and UnixFiles
+// on those that speak 9P2000.u. A client asks for a dialect in its Tversion; the same server speaks
+// 9P2000 to all others.
 type LinuxFS interface {
 	FS
 

@@ -238,7 +238,7 @@ func (r *request) readdir(m *LReaddir) error {
 		return err
 	}
 	count := r.readCount()
-	b := r.room(rreadHeader + max(count, MaxError))
+	b := r.room(max(rreadHeader+count, errorReply))
 	r.at = len(b.b)
 	data := r.at + rreadHeader
 	n, err := lf.Readdir(&r.ctx, b.b[data:data+count:data+count], m.Offset)

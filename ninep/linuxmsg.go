@@ -5,9 +5,6 @@ import (
 	"fmt"
 )
 
-// VersionL is the dialect of Linux's client, for file systems that are a LinuxFS.
-const VersionL = "9P2000.L"
-
 // Message types that 9P2000.L has beside those of 9P2000.
 const (
 	Rlerror      = 7
@@ -551,7 +548,7 @@ func AppendLinux(b []byte, typ uint8, tag uint16, m LinuxMsg) ([]byte, error) {
 	return end(e.b, len(b)), nil
 }
 
-// AppendTattachL is AppendTattach in 9P2000.L: nuname is the user's number, NOUID for none.
+// AppendTattachL is AppendTattach in 9P2000.L and 9P2000.u: nuname is the user's number, NOUID for none.
 func AppendTattachL(b []byte, tag uint16, fid, afid uint32, uname, aname string, nuname uint32) ([]byte, error) {
 	at := len(b)
 	c, err := AppendTattach(b, tag, fid, afid, uname, aname)
@@ -561,7 +558,7 @@ func AppendTattachL(b []byte, tag uint16, fid, afid uint32, uname, aname string,
 	return end(binary.LittleEndian.AppendUint32(c, nuname), at), nil
 }
 
-// AppendTauthL is AppendTauth in 9P2000.L, with the user's number.
+// AppendTauthL is AppendTauth in 9P2000.L and 9P2000.u, with the user's number.
 func AppendTauthL(b []byte, tag uint16, afid uint32, uname, aname string, nuname uint32) ([]byte, error) {
 	at := len(b)
 	c, err := AppendTauth(b, tag, afid, uname, aname)

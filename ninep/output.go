@@ -153,13 +153,10 @@ func (c *Conn) trace(dir string, b []byte) {
 		if err != nil || n == 0 || n > len(b) {
 			return
 		}
-		switch err := f.decode(b[:n], c.linux.Load()); {
-		case err != nil:
+		if err := f.DecodeAs(b[:n], c.speaks()); err != nil {
 			c.s.Trace(dir, c.name, err.Error())
-		case f.Linux != nil:
-			c.s.Trace(dir, c.name, FormatLinux(f.Type, f.Tag, f.Linux))
-		default:
-			c.s.Trace(dir, c.name, Format(f.Msg()))
+		} else {
+			c.s.Trace(dir, c.name, f.Text(c.speaks()))
 		}
 		b = b[n:]
 	}

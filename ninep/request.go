@@ -8,7 +8,7 @@ type request struct {
 	ctx Ctx
 	fc  Fcall
 
-	dir  Dir          // for Tstat
+	dir  UnixDir      // for Tstat, and Twstat of 9P2000.u
 	qids [MaxWalk]Qid // for Twalk
 
 	stay    bool    // does not make another goroutine the leader when it blocks
@@ -217,10 +217,22 @@ func (r *request) fail(err error) {
 	case !plain:
 		c.s.Logger.Debug("request failed", "conn", c.name, "request", typeName(r.fc.Type), "err", err)
 	}
-	b := r.room(HeaderSize + 2 + MaxError)
-	if c.linux.Load() {
-		b.b, _ = AppendLinux(b.b, Rlerror, r.fc.Tag, &LError{c.s.errno(err)}) // has no strings
-		return
+	b := r.room(errorReply)
+	b.b = c.appendError(b.b, r.fc.Tag, text, err)
+}
+
+// errorReply bounds the size of the reply to a request that failed, in any dialect.
+const errorReply = HeaderSize + 2 + MaxError + 4
+
+// appendError appends the reply to a request that failed with err, which the client is told in the words of
+// text, by number, or both.
+func (c *Conn) appendError(b []byte, tag uint16, text string, err error) []byte {
+	switch c.speaks() {
+	case Linux:
+		b, _ = AppendLinux(b, Rlerror, tag, &LError{c.s.errno(err)}) // has no strings
+		return b
+	case Unix:
+		return AppendRerrorU(b, tag, text, c.s.errno(err))
 	}
-	b.b = AppendRerror(b.b, r.fc.Tag, text)
+	return AppendRerror(b, tag, text)
 }

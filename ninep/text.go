@@ -151,6 +151,12 @@ func Format(m proto.FCall) string {
 // String prints d as Format does: pairs of name and value in parentheses.
 func (d *Dir) String() string {
 	var w textWriter
+	w.dir(d)
+	return w.group()
+}
+
+// dir adds the fields of a stat record.
+func (w *textWriter) dir(d *Dir) {
 	w.str("name", d.Name)
 	w.str("uid", d.Uid)
 	w.str("gid", d.Gid)
@@ -162,7 +168,6 @@ func (d *Dir) String() string {
 	w.num("length", d.Length)
 	w.num("type", uint64(d.Type))
 	w.num("dev", uint64(d.Dev))
-	return "(" + strings.TrimPrefix(w.b.String(), " ") + ")"
 }
 
 // A textWriter builds a line of pairs.
@@ -184,6 +189,18 @@ func (w *textWriter) word(name, v string)       { w.name(name); w.b.WriteString(
 func (w *textWriter) str(name, v string)        { w.word(name, quote(v)) }
 func (w *textWriter) num(name string, v uint64) { w.word(name, strconv.FormatUint(v, 10)) }
 func (w *textWriter) qid(name string, q Qid)    { w.word(name, formatQid(q)) }
+
+// group is the pairs so far, in parentheses.
+func (w *textWriter) group() string { return "(" + strings.TrimPrefix(w.b.String(), " ") + ")" }
+
+// uid prints the number of a user, of which one is nobody's.
+func (w *textWriter) uid(name string, uid uint32) {
+	if uid == NOUID {
+		w.word(name, "NOUID")
+		return
+	}
+	w.num(name, uint64(uid))
+}
 
 func (w *textWriter) fid(name string, fid uint32) {
 	if fid == NOFID {

@@ -121,7 +121,7 @@ with a slash in it.`,
 	f.Var(&create, "create", "make and ream DISK, of SIZE bytes (suffixes K M G T), if there is none")
 	f.BoolVar(&s.readOnly, "read-only", false, "write nothing to the disk")
 	f.BoolVar(&s.permissive, "permissive", false, "let everybody attach with % before the name, which switches permissions off")
-	f.StringVar(&s.uids, "uids", passwdFile, "numbers of users for clients that speak 9P2000.L, a `FILE` as passwd(5) has it; none for the users table's")
+	f.StringVar(&s.uids, "uids", passwdFile, "numbers of users for clients that speak 9P2000.L or 9P2000.u, a `FILE` as passwd(5) has it; none for the users table's")
 	f.VarP(&s.mem, "memory", "m", "memory for cached blocks: 25%, 512M, 2G")
 	f.StringVar(&s.keyFile, "keyfile", "", "the disk's key file; with --create also make a disk hashed under it")
 	f.BoolVarP(&s.stdio, "stdio", "s", false, "also serve standard input and output; without -a nothing else, until the client hangs up")

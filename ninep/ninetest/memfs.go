@@ -146,6 +146,7 @@ func (n *node) isDir() bool { return n.dir.Mode&ninep.DMDIR != 0 }
 type file struct {
 	fs   *FS
 	user string
+	unix bool // the client speaks 9P2000.u
 
 	// guarded by fs.mu
 	n       *node
@@ -173,9 +174,9 @@ func (f *file) begin(c *ninep.Ctx, op string) error {
 }
 
 // newFile makes a File for a node; mu is held.
-func (fs *FS) newFile(n *node, user string) *file {
+func (fs *FS) newFile(n *node, user string, unix bool) *file {
 	fs.live++
-	return &file{fs: fs, user: user, n: n, mode: -1}
+	return &file{fs: fs, user: user, unix: unix, n: n, mode: -1}
 }
 
 // Auth implements ninep.FS.
@@ -211,7 +212,7 @@ func (fs *FS) Attach(c *ninep.Ctx, a ninep.AttachArgs) (ninep.File, ninep.Qid, e
 			return nil, ninep.Qid{}, ninep.ErrNoAuth
 		}
 	}
-	return fs.newFile(fs.root, a.Uname), fs.root.dir.Qid, nil
+	return fs.newFile(fs.root, a.Uname, a.Dialect == ninep.Unix), fs.root.dir.Qid, nil
 }
 
 // Walk implements ninep.File.
@@ -232,7 +233,7 @@ func (f *file) Walk(c *ninep.Ctx, names []string, qids []ninep.Qid) (ninep.File,
 		}
 		qids[i] = n.dir.Qid
 	}
-	return f.fs.newFile(n, f.user), len(names), nil
+	return f.fs.newFile(n, f.user, f.unix), len(names), nil
 }
 
 // Open implements ninep.File.
@@ -308,15 +309,19 @@ func (f *file) list(p []byte, off uint64) (int, error) {
 	}
 	b := p[:0]
 	for ; f.next < len(f.n.kids); f.next++ {
-		d := &f.n.kids[f.next].dir
-		if len(b)+d.Size() > len(p) {
+		d := unixDir(&f.n.kids[f.next].dir)
+		size, add := d.Dir.Size, d.Dir.Append
+		if f.unix {
+			size, add = d.Size, d.Append
+		}
+		if len(b)+size() > len(p) {
 			if len(b) == 0 {
 				return 0, ninep.ErrBotch
 			}
 			break
 		}
 		var err error
-		if b, err = d.Append(b); err != nil {
+		if b, err = add(b); err != nil {
 			return 0, err
 		}
 	}

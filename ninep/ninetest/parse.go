@@ -173,6 +173,8 @@ func (v *value) num(bits int) (uint64, error) {
 		return uint64(ninep.NOTAG), nil
 	case "NOFID":
 		return uint64(ninep.NOFID), nil
+	case "NOUID":
+		return uint64(ninep.NOUID), nil
 	}
 	return strconv.ParseUint(v.word, 0, bits)
 }
@@ -249,6 +251,9 @@ func (r *reader) num(name string, def uint64, bits int) uint64 {
 	return n
 }
 
+// uid is the number of a user, NOUID if it is not there.
+func (r *reader) uid(name string) uint32 { return uint32(r.num(name, uint64(ninep.NOUID), 32)) }
+
 func (r *reader) u32(name string) uint32 { return uint32(r.num(name, 0, 32)) }
 
 func (r *reader) str(name, def string) string {
@@ -299,13 +304,18 @@ func (r *reader) strs(name string) []string {
 	return s
 }
 
-func (r *reader) stat() proto.Stat {
+// stat reads a stat record, in 9P2000.u with its second part, which u has.
+func (r *reader) stat(dialect ninep.Dialect, u *ninep.UnixStat) proto.Stat {
 	d := ninep.NullDir()
 	v := r.p.get("stat")
 	if v == nil {
 		return proto.Stat(d)
 	}
 	in := &reader{p: &pairs{fields: v.group}}
+	if dialect == ninep.Unix {
+		u.Extension = in.str("extension", u.Extension)
+		u.Nuid, u.Ngid, u.Nmuid = in.uid("n_uid"), in.uid("n_gid"), in.uid("n_muid")
+	}
 	d.Name, d.Uid, d.Gid, d.Muid = in.str("name", ""), in.str("uid", ""), in.str("gid", ""), in.str("muid", "")
 	d.Mode = in.perm("mode", d.Mode)
 	d.Atime = uint32(in.num("atime", uint64(d.Atime), 32))
@@ -333,9 +343,13 @@ func (r *reader) check(name string, err error) {
 	}
 }
 
-// message makes the T-message that p describes.
-func (p *pairs) message() (m proto.FCall, err error) {
+// message makes the T-message that p describes in the dialect d, with what belongs to it in 9P2000.u.
+func (p *pairs) message(d ninep.Dialect) (m proto.FCall, u ninep.UnixPart, err error) {
 	r := &reader{p: p}
+	u = ninep.NullUnixPart()
+	if d != ninep.Plan9 && (p.verb == "Tauth" || p.verb == "Tattach") {
+		u.NUname = r.uid("n_uname")
+	}
 	tag := uint64(0)
 	if p.verb == "Tversion" {
 		tag = uint64(ninep.NOTAG)
@@ -357,6 +371,9 @@ func (p *pairs) message() (m proto.FCall, err error) {
 	case "Topen":
 		m = &proto.TOpen{Header: h, Fid: r.u32("fid"), Mode: proto.Mode(r.openMode())}
 	case "Tcreate":
+		if d == ninep.Unix {
+			u.Extension = r.str("extension", "")
+		}
 		m = &proto.TCreate{Header: h, Fid: r.u32("fid"), Name: r.str("name", ""), Perm: r.perm("perm", 0), Mode: r.openMode()}
 	case "Tread":
 		m = &proto.TRead{Header: h, Fid: r.u32("fid"), Offset: r.num("offset", 0, 64), Count: r.u32("count")}
@@ -370,9 +387,9 @@ func (p *pairs) message() (m proto.FCall, err error) {
 	case "Tstat":
 		m = &proto.TStat{Header: h, Fid: r.u32("fid")}
 	case "Twstat":
-		m = &proto.TWstat{Header: h, Fid: r.u32("fid"), Stat: r.stat()}
+		m = &proto.TWstat{Header: h, Fid: r.u32("fid"), Stat: r.stat(d, &u.UnixStat)}
 	default:
-		return nil, fmt.Errorf("unknown message %q", p.verb)
+		return nil, u, fmt.Errorf("unknown message %q", p.verb)
 	}
-	return m, r.err
+	return m, u, r.err
 }

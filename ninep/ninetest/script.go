@@ -48,11 +48,13 @@ func RunFiles(t *testing.T, pattern string, dial func(t testing.TB) io.ReadWrite
 //	conn NAME      from here on talk on another connection, made when its name first appears
 //
 // The fields of a message may come in any order. A field left out of a T-message is zero, except tag
-// (NOTAG for Tversion), afid (NOFID), msize (8192), version (9P2000) and the fields of stat (do not
-// touch). A tag left out of an R-message is zero too; any other field left out is not compared.
+// (NOTAG for Tversion), afid (NOFID), msize (8192), version (9P2000), the fields of stat (do not
+// touch) and the numbers of users (NOUID). A tag left out of an R-message is zero too; any other field left out is not compared.
 // Replies on lines that follow each other may come in any order.
 //
-// Values: numbers in Go's notation, ~0 for all bits set; NOTAG and NOFID; strings, in single quotes
+// Where an Rversion has agreed on 9P2000.u messages have its fields too, as ninep.FormatUnix prints them.
+//
+// Values: numbers in Go's notation, ~0 for all bits set; NOTAG, NOFID and NOUID; strings, in single quotes
 // where needed; 0x… for data that is no text, 10*'ab' for a string that repeats; lists of names or
 // qids in brackets; open modes as OREAD|OTRUNC; modes as letters and octal digits (d755); a stat
 // record as pairs in parentheses, a directory's data as a list of them. In a reply, * stands for any
@@ -137,15 +139,17 @@ func (s *script) do(line string) {
 	s.expect()
 	switch {
 	case verb[0] == 'T':
-		m, err := ParseT(line)
+		d := s.peer().Dialect
+		m, u, err := ParseTIn(line, d)
 		if err != nil {
 			s.fatalf("%v", err)
 		}
-		b, err := ninep.Append(nil, m)
+		b, err := appendIn(nil, d, m, &u)
 		if err != nil {
 			s.fatalf("%v", err)
 		}
 		s.send(b)
+		s.peer().sent(m)
 	case verb == "raw":
 		b, err := hex.DecodeString(strings.ReplaceAll(rest, " ", ""))
 		if err != nil {
@@ -165,14 +169,14 @@ func (s *script) do(line string) {
 		}
 		f, err := s.peer().read(d)
 		if err == nil {
-			s.fatalf("got %s, want nothing", ninep.Format(f.Msg()))
+			s.fatalf("got %s, want nothing", s.text(f))
 		} else if !isTimeout(err) {
 			s.fatalf("got %v, want nothing", err)
 		}
 	case verb == "hangup":
 		f, err := s.peer().read(Patience)
 		if err == nil {
-			s.fatalf("got %s, want a hangup", ninep.Format(f.Msg()))
+			s.fatalf("got %s, want a hangup", s.text(f))
 		} else if isTimeout(err) {
 			s.fatalf("no hangup")
 		}
@@ -186,6 +190,9 @@ func (s *script) do(line string) {
 	}
 }
 
+// text is a reply on the current connection.
+func (s *script) text(f *ninep.Fcall) string { return f.Text(s.peer().Dialect) }
+
 // expect reads the replies wanted so far.
 func (s *script) expect() {
 	wants := s.want
@@ -198,13 +205,13 @@ func (s *script) expect() {
 		var why error
 		found := -1
 		for i, w := range wants {
-			if why = w.msg.match(f); why == nil {
+			if why = w.msg.match(f, s.peer().Dialect); why == nil {
 				found = i
 				break
 			}
 		}
 		if found < 0 {
-			got := ninep.Format(f.Msg())
+			got := s.text(f)
 			if len(wants) == 1 {
 				s.fatalf("\ngot  %s\nwant %s (line %d)\n%v", got, wants[0].text, wants[0].line, why)
 			}
@@ -218,9 +225,9 @@ func (s *script) expect() {
 	}
 }
 
-// match says why f is not the message that p describes.
-func (p pairs) match(f *ninep.Fcall) error {
-	got, err := parsePairs(ninep.Format(f.Msg()))
+// match says why f, in the dialect d, is not the message that p describes.
+func (p pairs) match(f *ninep.Fcall, d ninep.Dialect) error {
+	got, err := parsePairs(f.Text(d))
 	if err != nil {
 		return fmt.Errorf("cannot read back the reply: %w", err)
 	}
@@ -232,7 +239,7 @@ func (p pairs) match(f *ninep.Fcall) error {
 	}
 	for _, w := range p.fields {
 		if w.name == "data" && f.Type == ninep.Rread {
-			if err := matchData(w.value, f.Rread.Data); err != nil {
+			if err := matchData(w.value, f.Rread.Data, d); err != nil {
 				return err
 			}
 			continue
@@ -248,8 +255,8 @@ func (p pairs) match(f *ninep.Fcall) error {
 	return nil
 }
 
-// matchData compares bytes, or the records of a directory.
-func matchData(w value, data []byte) error {
+// matchData compares bytes, or the records of a directory in the dialect d.
+func matchData(w value, data []byte, d ninep.Dialect) error {
 	if w.isWild() {
 		return nil
 	}
@@ -263,7 +270,7 @@ func matchData(w value, data []byte) error {
 		}
 		return nil
 	}
-	dirs, err := ninep.DecodeDirs(data)
+	dirs, err := records(data, d)
 	if err != nil {
 		return fmt.Errorf("data: %w", err)
 	}
@@ -271,7 +278,7 @@ func matchData(w value, data []byte) error {
 		return fmt.Errorf("data: %d stat records, want %d: %v", len(dirs), len(w.elems), dirs)
 	}
 	for i := range dirs {
-		g, err := parsePairs("stat " + strings.Trim(dirs[i].String(), "()"))
+		g, err := parsePairs("stat " + strings.Trim(dirs[i], "()"))
 		if err != nil {
 			return err
 		}
@@ -280,6 +287,22 @@ func matchData(w value, data []byte) error {
 		}
 	}
 	return nil
+}
+
+// records prints the records of a directory in the dialect d.
+func records(data []byte, d ninep.Dialect) (list []string, err error) {
+	if d == ninep.Unix {
+		dirs, err := ninep.DecodeUnixDirs(data)
+		for i := range dirs {
+			list = append(list, dirs[i].String())
+		}
+		return list, err
+	}
+	dirs, err := ninep.DecodeDirs(data)
+	for i := range dirs {
+		list = append(list, dirs[i].String())
+	}
+	return list, err
 }
 
 // match says why g is not what w describes.
@@ -330,18 +353,23 @@ func (w value) match(g *value) error {
 
 // ParseT reads a T-message in the notation of Run.
 func ParseT(line string) (proto.FCall, error) {
+	m, _, err := ParseTIn(line, ninep.Plan9)
+	return m, err
+}
+
+// ParseTIn is ParseT for a message of 9P2000 in the dialect d, with what 9P2000.u has beside it.
+func ParseTIn(line string, d ninep.Dialect) (m proto.FCall, u ninep.UnixPart, err error) {
 	p, err := parsePairs(line)
 	if err != nil {
-		return nil, err
+		return nil, u, err
 	}
-	m, err := p.message()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", line, err)
+	if m, u, err = p.message(d); err != nil {
+		return nil, u, fmt.Errorf("%s: %w", line, err)
 	}
 	for _, f := range p.fields {
 		if !f.used {
-			return nil, fmt.Errorf("%s: unknown field %s", line, f.name)
+			return nil, u, fmt.Errorf("%s: unknown field %s", line, f.name)
 		}
 	}
-	return m, nil
+	return m, u, nil
 }

@@ -123,7 +123,7 @@ func TestMatchComparesOnlyWhatIsSaid(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := p.match(&f); (err == nil) != tt.ok {
+		if err := p.match(&f, ninep.Plan9); (err == nil) != tt.ok {
 			t.Errorf("%s against %s: %v", tt.line, ninep.Format(f.Msg()), err)
 		}
 	}
