@@ -5,12 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"net"
 	"os"
-	"slices"
-	"strings"
-	"unicode/utf8"
 
 	"gefs9p/blkdev"
 	"gefs9p/client"
@@ -26,33 +21,20 @@ import (
 // Owners are kept by creating each file as its owner. Immutable snapshots are filled as mutable forks
 // and then frozen; what they share on the old disk they do not on the new one.
 type diskOutlet struct {
-	ctx    context.Context
-	path   string
+	diskWriter
 	reamer reamer
 	dev    *blkdev.File // nil until there is something to write
 	undo   func()
-	fs     *gefs.FS
-	srv    *ninep.Server
-	served chan struct{} // closed when the connection's goroutine has ended
-	conn   *client.Conn
 	table  *users.Table
 
 	label  string // what is being written
-	aname  string
 	freeze string // the label that aname is to become, if it is immutable
-	user   string // owner of what nobody else owns
-	as     map[string]*client.Fid
-	dir    *client.Fid // the directory that was used last
-	dirKey string
-
-	nrenamed int
-	nobody   map[string]bool // users that there are not
-	notes    []string
+	notes  []string
 }
 
 // newDiskOutlet looks whether a disk can be made of path, and makes nothing yet.
 func newDiskOutlet(ctx context.Context, path string, size int64) (*diskOutlet, error) {
-	d := &diskOutlet{ctx: ctx, path: path, reamer: reamer{disk: path, size: size, out: io.Discard}, as: map[string]*client.Fid{}, nobody: map[string]bool{}}
+	d := &diskOutlet{diskWriter: newDiskWriter(ctx, path), reamer: reamer{disk: path, size: size, out: io.Discard}}
 	if _, err := os.Stat(path); err != nil {
 		return d, nil // made later, or refused then
 	}
@@ -85,15 +67,7 @@ func (d *diskOutlet) start(table *users.Table) (err error) {
 			d.notes = append(d.notes, fmt.Sprintf("the users could not be copied: %v", err))
 		}
 	}
-	d.srv = &ninep.Server{FS: d.fs, NewWorker: d.fs.NewWorker, FreeWorker: d.fs.FreeWorker}
-	ours, theirs := net.Pipe()
-	d.served = make(chan struct{})
-	go func() {
-		defer close(d.served)
-		d.srv.ServeConn(context.Background(), theirs)
-	}()
-	d.conn, err = client.New(d.ctx, ours, 1<<20)
-	return err
+	return d.serve()
 }
 
 // firstUser returns a user of the table to whom a disk can be given: one who may administer it, if
@@ -128,15 +102,7 @@ func (d *diskOutlet) Close(ok bool) error {
 	if ok {
 		err = d.endLabel()
 	}
-	if d.conn != nil {
-		d.conn.Close()
-	}
-	if d.srv != nil {
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		d.srv.Shutdown(ctx)
-		<-d.served
-	}
+	d.hangUp()
 	if d.fs != nil {
 		err = errors.Join(err, d.fs.Close())
 	}
@@ -148,37 +114,7 @@ func (d *diskOutlet) Close(ok bool) error {
 
 // Notes implements outlet.
 func (d *diskOutlet) Notes() []string {
-	notes := d.notes
-	if d.nrenamed > 0 {
-		notes = append(notes, fmt.Sprintf("%d names were not such as a file can be given: bytes of them have become %%XX", d.nrenamed))
-	}
-	if len(d.nobody) > 0 {
-		names := slices.Sorted(maps.Keys(d.nobody))
-		notes = append(notes, fmt.Sprintf("%d users or groups are not in the users table, and what was theirs is %s's or of its directory's group: %s",
-			len(names), d.user, strings.Join(names[:min(len(names), 20)], ", ")))
-	}
-	return notes
-}
-
-func (d *diskOutlet) fail(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &outError{fmt.Errorf("%s: %w", d.path, err)}
-}
-
-// refusal makes of what the server says an error about one file, unless it is full.
-func (d *diskOutlet) refusal(err error) error {
-	var said client.Error
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &said) && strings.Contains(string(said), "full"):
-		return d.fail(fmt.Errorf("%w: make it larger", err))
-	case errors.As(err, &said) && d.fs.Err() == nil, errors.Is(err, client.ErrNotFound):
-		return &salvage.FileError{Err: err}
-	}
-	return d.fail(err)
+	return append(d.notes, d.diskWriter.notes()...)
 }
 
 // Label implements salvage.Sink.
@@ -210,11 +146,7 @@ func (d *diskOutlet) relabel(old, name string, mutable bool) error {
 
 // endLabel gives up all fids, and freezes what was written if it is to be immutable.
 func (d *diskOutlet) endLabel() error {
-	d.leave()
-	for name, f := range d.as {
-		f.Clunk()
-		delete(d.as, name)
-	}
+	d.release()
 	if d.freeze == "" {
 		return nil
 	}
@@ -233,112 +165,6 @@ func (d *diskOutlet) skip(f *salvage.File) bool {
 	return d.label == snap.Empty || d.label == snap.Adm && d.table != nil && len(f.Path) == 1 && f.Path[0] == "users"
 }
 
-// root returns the root for a user; for one that does not exist that of d.user.
-func (d *diskOutlet) root(uid string) (*client.Fid, error) {
-	if f := d.as[uid]; f != nil {
-		return f, nil
-	}
-	who := uid
-	if _, ok := d.fs.Users().ByName(uid); !ok {
-		who = d.user
-		d.nobody[uid] = true
-	}
-	f, err := d.conn.Attach(who, "%"+d.aname)
-	if err != nil {
-		return nil, d.fail(err)
-	}
-	if who == uid {
-		d.as[uid] = f
-	}
-	return f, nil
-}
-
-// diskName returns name as a file of a gefs disk can be called.
-func diskName(name string) string {
-	switch name {
-	case "", ".", "..":
-		return "%" + name
-	}
-	var b strings.Builder
-	for i := 0; i < len(name); {
-		r, n := utf8.DecodeRuneInString(name[i:])
-		if r == utf8.RuneError && n == 1 || r < ' ' || r == 0x7f || r == '/' {
-			fmt.Fprintf(&b, "%%%02X", name[i])
-		} else {
-			b.WriteString(name[i : i+n])
-		}
-		i += n
-	}
-	return b.String()
-}
-
-func diskPath(path []string) []string {
-	names := slices.Clone(path)
-	for i := range names {
-		names[i] = diskName(names[i])
-	}
-	return names
-}
-
-// leave gives up the directory that was used last.
-func (d *diskOutlet) leave() {
-	if d.dir != nil {
-		d.dir.Clunk()
-		d.dir = nil
-	}
-}
-
-// create makes f as its owner, and opens it.
-func (d *diskOutlet) create(f *salvage.File, perm uint32, mode uint8) (*client.Fid, error) {
-	names := diskPath(f.Path)
-	dir, name := names[:len(names)-1], names[len(names)-1]
-	if name != f.Path[len(f.Path)-1] {
-		d.nrenamed++
-	}
-	if key := f.Uid + "\x00" + strings.Join(dir, "\x00"); d.dir == nil || key != d.dirKey {
-		d.leave()
-		root, err := d.root(f.Uid)
-		if err != nil {
-			return nil, err
-		}
-		d.dir, err = root.Walk(dir...)
-		if d.as[f.Uid] != root {
-			root.Clunk()
-		}
-		if err != nil {
-			d.dir = nil
-			return nil, d.refusal(err)
-		}
-		d.dirKey = key
-	}
-	fid, err := d.dir.Walk()
-	if err != nil {
-		return nil, d.refusal(err)
-	}
-	if err := fid.Create(name, perm, mode); err != nil {
-		fid.Clunk()
-		return nil, d.refusal(err)
-	}
-	return fid, nil
-}
-
-// finish sets what f's creation has not.
-func (d *diskOutlet) finish(fid *client.Fid, f *salvage.File, length bool) error {
-	w := ninep.NullDir()
-	const special = ninep.DMDIR | ninep.DMAPPEND | ninep.DMEXCL | ninep.DMTMP
-	w.Mode = f.Dir.Mode & (special | 0777)
-	w.Mtime = uint32(min(max((f.Dir.Mtime+5e8)/1e9, 0), 1<<32-2))
-	if length {
-		w.Length = f.Dir.Length
-	}
-	if _, ok := d.fs.Users().ByName(f.Gid); ok {
-		w.Gid = f.Gid
-	} else {
-		d.nobody[f.Gid] = true
-	}
-	return d.refusal(fid.Wstat(w))
-}
-
 // Mkdir implements salvage.Sink.
 func (d *diskOutlet) Mkdir(f *salvage.File) error {
 	if len(f.Path) == 0 || d.skip(f) {
@@ -355,16 +181,6 @@ func (d *diskOutlet) Mkdir(f *salvage.File) error {
 		return err
 	}
 	return d.refusal(fid.Clunk())
-}
-
-// walk returns a fid for f.
-func (d *diskOutlet) walk(f *salvage.File) (*client.Fid, error) {
-	root, err := d.root(d.user)
-	if err != nil {
-		return nil, err
-	}
-	fid, err := root.Walk(diskPath(f.Path)...)
-	return fid, d.refusal(err)
 }
 
 // Done implements salvage.Sink.
