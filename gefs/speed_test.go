@@ -25,10 +25,15 @@ func newBare(b testing.TB) *bare {
 	if err := gefs.Ream(dev, gefs.ReamOptions{User: gefstest.User}); err != nil {
 		b.Fatal(err)
 	}
-	fs := gefstest.Open(b, dev, gefs.Options{})
-	c, end := fs.Background()
+	r, end := bareOn(b, gefstest.Open(b, dev, gefs.Options{}))
 	b.Cleanup(end)
-	return &bare{b, fs, c}
+	return r
+}
+
+// bareOn is bare on a file system that the caller closes, after end.
+func bareOn(b testing.TB, fs *gefs.FS) (r *bare, end func()) {
+	c, end := fs.Background()
+	return &bare{b, fs, c}, end
 }
 
 // step leaves the epoch and enters it again, as between two requests.
