@@ -170,6 +170,40 @@ func (s *Set) Ranges(i int) iter.Seq2[blkfmt.Addr, int64] {
 	}
 }
 
+// Waiting yields the address and the length in bytes of each run of blocks of arena i that were given back
+// and cannot be handed out yet, at the time of the call, in no order: those that Stat.Waiting counts. It
+// yields nothing if there is no such arena.
+func (s *Set) Waiting(i int) iter.Seq2[blkfmt.Addr, int64] {
+	type span struct {
+		a blkfmt.Addr
+		n int64
+	}
+	return func(yield func(blkfmt.Addr, int64) bool) {
+		if i < 0 || i >= len(s.arenas) {
+			return
+		}
+		a := s.arenas[i]
+		a.mu.Lock()
+		sets := [...]*blockSet{&a.young, &a.later, &a.limbo, &a.held}
+		runs := int64(0)
+		for _, set := range sets {
+			runs += set.runs
+		}
+		list := make([]span, 0, runs)
+		for _, set := range sets {
+			for b, n := range set.all() {
+				list = append(list, span{b, n})
+			}
+		}
+		a.mu.Unlock()
+		for _, r := range list {
+			if !yield(r.a, r.n) {
+				return
+			}
+		}
+	}
+}
+
 // Log returns the addresses of the blocks of arena i's allocation log, ascending, the empty tail
 // included: the blocks in use that no tree points at. It is empty before the first Seal of a new
 // device.

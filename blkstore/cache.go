@@ -286,9 +286,14 @@ func (s *Store) fill(b *Blk, bp blkfmt.Bptr, t blkfmt.Type) error {
 	s.misses.Add(1)
 	s.note("readb", bp.Addr, bp.Gen, int64(t))
 	if _, err := s.dev.ReadAt(b.buf, int64(bp.Addr)); err != nil {
+		s.unreadable.Add(1)
 		return fmt.Errorf("%w: read %v block %v: %w", ErrIO, t, bp.Addr, err)
 	}
-	return s.verify(b, bp, t)
+	err := s.verify(b, bp, t)
+	if err != nil {
+		s.corrupt.Add(1)
+	}
+	return err
 }
 
 // A Stats counts what the store did since it was opened, and what it holds, in blocks.
@@ -297,9 +302,13 @@ type Stats struct {
 	Written         uint64 // blocks written, logs, headers and superblocks included
 	Cancelled       uint64 // writes saved because the block died first
 	Commits         uint64
-	Cache, CacheMax int // buffers made, and at most
-	Dirty           int // waiting to be written, or dead and not yet reclaimed
+	Corrupt         uint64 // blocks read that were not what the pointer to them, or their own hash, says
+	Unreadable      uint64 // reads that the device refused
+	Cache, CacheMax int    // buffers made, and at most
+	Dirty           int    // waiting to be written, or dead and not yet reclaimed
+	Queued          int    // of Dirty, in the write queues, or being written
 	Limbo           int
+	Epoch           uint64 // the current one
 }
 
 // Stats returns the counters. Safe for concurrent use.
@@ -307,7 +316,14 @@ func (s *Store) Stats() Stats {
 	s.pool.mu.Lock()
 	made := s.pool.made
 	s.pool.mu.Unlock()
+	queued := 0
+	for _, q := range s.queues {
+		q.mu.Lock()
+		queued += q.live + q.flight
+		q.mu.Unlock()
+	}
 	return Stats{
+		Corrupt: s.corrupt.Load(), Unreadable: s.unreadable.Load(), Queued: queued, Epoch: s.epochs.Epoch(),
 		Hits: s.hits.Load(), Misses: s.misses.Load(), Written: s.written.Load(),
 		Cancelled: s.cancelled.Load(), Commits: s.commits.Load(),
 		Cache: made, CacheMax: s.pool.max, Dirty: int(s.pinned.Load()), Limbo: s.epochs.Pending(),

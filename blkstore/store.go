@@ -72,7 +72,7 @@ type Store struct {
 	once  sync.Once
 	done  sync.WaitGroup
 
-	hits, misses, written, cancelled, commits atomic.Uint64
+	hits, misses, written, cancelled, commits, corrupt, unreadable atomic.Uint64
 
 	// guarded by the caller's mutation lock
 	super      blkfmt.Super  // as committed, or as sealed last

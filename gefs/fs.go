@@ -71,6 +71,7 @@ type FS struct {
 	mountMu sync.Mutex
 	mounts  map[string]*Mount
 
+	unsynced  unsynced
 	commit    committer
 	sweeper   sweeper
 	reclaimer reclaimer
@@ -122,7 +123,7 @@ func open(g *epoch.Guard, st *blkstore.Store, opt Options) (*FS, error) {
 }
 
 func newFS(st *blkstore.Store, opt Options) *FS {
-	fs := &FS{st: st, opt: opt, log: opt.Logger, now: opt.Now, mounts: make(map[string]*Mount), viewing: make(chan struct{}, 1)}
+	fs := &FS{st: st, opt: opt, unsynced: unsynced{born: time.Now()}, log: opt.Logger, now: opt.Now, mounts: make(map[string]*Mount), viewing: make(chan struct{}, 1)}
 	if fs.log == nil {
 		fs.log = slog.New(slog.DiscardHandler)
 	}

@@ -131,6 +131,7 @@ func (fs *FS) release() error {
 // on when it leaves the epoch.
 func (fs *FS) end(c *ninep.Ctx) {
 	c.Worker.(*Worker).tick = true
+	fs.unsynced.changed(fs)
 	fs.mutMu.Unlock()
 }
 

@@ -146,6 +146,9 @@ func (fs *FS) makeCommitLocked() {
 	fs.mutMu.Lock()
 	if err := fs.st.Err(); err != nil || !fs.forest.Changed() && !fs.st.NeedsCommit() && fs.st.Dying() == 0 {
 		r := begin()
+		if err == nil {
+			fs.unsynced.none()
+		}
 		fs.mutMu.Unlock()
 		finish(r, err)
 		return
@@ -161,12 +164,18 @@ func (fs *FS) makeCommitLocked() {
 		fs.st.Latch(err)
 	}
 	r := begin()
+	fs.unsynced.seal()
 	fs.mutMu.Unlock()
 	if err != nil {
 		finish(r, err)
 		return
 	}
-	err = com.Run(func(err error) { finish(r, err) })
+	err = com.Run(func(err error) {
+		if err == nil {
+			fs.unsynced.durable()
+		}
+		finish(r, err)
+	})
 	fs.mutMu.Lock()
 	com.Done()
 	fs.mutMu.Unlock()

@@ -44,8 +44,11 @@ func (fs benchFS) Attach(*ninep.Ctx, ninep.AttachArgs) (ninep.File, ninep.Qid, e
 }
 
 // benchConn starts a server of a benchFS and attaches fid 0.
-func benchConn(b *testing.B) net.Conn {
-	s := &ninep.Server{FS: benchFS{&benchFile{make([]byte, 8192)}}}
+func benchConn(b *testing.B) net.Conn { return benchMetered(b, nil) }
+
+// benchMetered is benchConn with a server that counts.
+func benchMetered(b testing.TB, m *ninep.Meter) net.Conn {
+	s := &ninep.Server{FS: benchFS{&benchFile{make([]byte, 8192)}}, Meter: m}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -110,6 +113,46 @@ func BenchmarkStat(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	pump(b, c, batch, 8)
+}
+
+// BenchmarkMeteredStat and BenchmarkMeteredRead8K are the same with a Meter.
+func BenchmarkMeteredStat(b *testing.B) {
+	c := benchMetered(b, new(ninep.Meter))
+	var batch []byte
+	for i := range 8 {
+		batch = ninep.AppendTstat(batch, uint16(i), 0)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	pump(b, c, batch, 8)
+}
+
+func BenchmarkMeteredRead8K(b *testing.B) {
+	c := benchMetered(b, new(ninep.Meter))
+	var batch []byte
+	for i := range 8 {
+		batch = ninep.AppendTread(batch, uint16(i), 0, 0, 8192)
+	}
+	b.SetBytes(8192)
+	b.ReportAllocs()
+	b.ResetTimer()
+	pump(b, c, batch, 8)
+}
+
+// BenchmarkMeteredStatAlone is one Tstat after the other, so that each is a frame, a read and a write.
+func BenchmarkMeteredStatAlone(b *testing.B) {
+	c := benchMetered(b, new(ninep.Meter))
+	b.ReportAllocs()
+	b.ResetTimer()
+	pump(b, c, ninep.AppendTstat(nil, 1, 0), 1)
+}
+
+// BenchmarkStatAlone is the same without a Meter.
+func BenchmarkStatAlone(b *testing.B) {
+	c := benchConn(b)
+	b.ReportAllocs()
+	b.ResetTimer()
+	pump(b, c, ninep.AppendTstat(nil, 1, 0), 1)
 }
 
 // BenchmarkWrite8K is one operation per 8 KiB write, eight in flight.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A Conn is one client's connection.
@@ -28,6 +29,10 @@ type Conn struct {
 	lead leader
 	out  output
 
+	born                     time.Time
+	meter                    *meterShard // nil if nobody counts
+	requests, received, sent atomic.Uint64
+
 	outstanding atomic.Int32 // len(tags), to be read without the lock
 	stopping    atomic.Bool  // Shutdown: read no more
 	dialect     atomic.Int32 // a Dialect; changes in a Tversion, when nothing is outstanding
@@ -44,6 +49,7 @@ type Conn struct {
 	inline  *request            // the leader's request, if it has asked for its Cancelled channel
 	authed  bool                // an attach with an afid has succeeded
 	first   string              // who was the first to attach by name
+	users   []string            // who has attached, see Clients
 	dead    bool                // every request is cancelled
 	closed  bool                // rwc.Close has been called
 	reason  error               // why the server hung up
@@ -51,6 +57,7 @@ type Conn struct {
 
 func newConn(s *Server, rwc io.ReadWriteCloser, id uint64) *Conn {
 	c := &Conn{s: s, rwc: rwc, id: id, name: fmt.Sprint(id), done: make(chan struct{}), refs: 1}
+	c.born, c.meter = time.Now(), s.Meter.shard(id)
 	if nc, ok := rwc.(net.Conn); ok {
 		c.remote, c.local = nc.RemoteAddr(), nc.LocalAddr()
 		if c.remote != nil {
@@ -138,6 +145,9 @@ func (c *Conn) kill(reason error) {
 	c.closed = true
 	c.mu.Unlock()
 	if first {
+		if c.s.Meter != nil {
+			c.s.Meter.hangups.Add(1)
+		}
 		c.s.Logger.Info("hung up", "conn", c.name, "reason", reason)
 	}
 	if !closed {
@@ -290,7 +300,7 @@ func (c *Conn) clunkAll() {
 	if len(fids) > 0 {
 		c.fids = make(map[uint32]*fid)
 	}
-	c.authed, c.first = false, ""
+	c.authed, c.first, c.users = false, "", nil
 	c.mu.Unlock()
 	if len(fids) == 0 {
 		return

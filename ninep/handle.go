@@ -198,6 +198,7 @@ func (r *request) attach() error {
 		f.drop(&r.ctx)
 		return err
 	}
+	c.attached(uname)
 	b := r.room(HeaderSize + QidSize)
 	b.b = AppendRattach(b.b, m.Tag, qid)
 	return nil

@@ -19,6 +19,9 @@ type leader struct {
 	worker Worker   // with seated
 	seated bool     // the leader has a seat in the pool
 
+	clock  time.Duration // when the last request ended, since Conn.born; 0 if something else was done since
+	served uint64        // requests not yet in Conn.requests
+
 	frameAt  time.Time // when the frame at the end of in was first seen, zero if none is there
 	deadline deadline  // for reading
 }
@@ -75,6 +78,7 @@ func (c *Conn) next() ([]byte, error) {
 		}
 		c.unseat()
 		c.flush()
+		c.pause()
 		if err := c.fill(); err != nil {
 			return nil, err
 		}
@@ -141,6 +145,10 @@ func (c *Conn) fill() error {
 		if n > 0 {
 			l.w += n
 			l.full = l.w == cap(l.in.b)
+			c.received.Add(uint64(n))
+			if c.meter != nil {
+				c.meter.received.Add(uint64(n))
+			}
 			return nil
 		}
 		switch {
@@ -234,7 +242,10 @@ func (c *Conn) unseat() {
 // connection.
 func (c *Conn) one(r *request, frame []byte) error {
 	l := &c.lead
-	r.frame, r.own, r.at = nil, nil, 0
+	r.frame, r.own, r.at, r.failed = nil, nil, 0, false
+	if c.meter != nil {
+		r.began = l.start(c)
+	}
 	c.trace("<-", frame)
 	decodeErr := r.fc.DecodeAs(frame, c.speaks())
 	typ, tag := r.fc.Type, r.fc.Tag
@@ -250,6 +261,7 @@ func (c *Conn) one(r *request, frame []byte) error {
 		return errReply
 	case typ == Tversion:
 		c.version(r)
+		c.count(r)
 		return nil
 	case l.msize == 0:
 		return errNoVersion
@@ -263,9 +275,12 @@ func (c *Conn) one(r *request, frame []byte) error {
 	case decodeErr != nil:
 		b := r.room(errorReply)
 		b.b = c.appendError(b.b, tag, string(text), text)
+		r.failed = true
+		c.count(r)
 		return nil
 	case typ == Tflush:
 		c.flushTag(tag, r.fc.Tflush.Oldtag)
+		c.count(r)
 		return nil
 	}
 
@@ -274,6 +289,7 @@ func (c *Conn) one(r *request, frame []byte) error {
 	if need := r.replySize(); l.out != nil && len(l.out.b) > 0 && len(l.out.b)+need > flushAt {
 		c.unseat()
 		c.flush()
+		c.again(r)
 	}
 	c.seat()
 	r.ctx.Worker = l.worker
@@ -282,6 +298,7 @@ func (c *Conn) one(r *request, frame []byte) error {
 	r.leave()
 	if !r.blocked {
 		r.done()
+		c.count(r)
 	}
 	return nil
 }
@@ -310,6 +327,7 @@ func (c *Conn) admit(r *request) error {
 	for full() {
 		c.fewer.Wait()
 	}
+	c.again(r)
 	return nil
 }
 

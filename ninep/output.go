@@ -129,6 +129,10 @@ func (c *Conn) write(b []byte) error {
 		}
 		if b = b[n:]; n > 0 {
 			last = now
+			c.sent.Add(uint64(n))
+			if c.meter != nil {
+				c.meter.sent.Add(uint64(n))
+			}
 		}
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):

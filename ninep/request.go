@@ -1,6 +1,9 @@
 package ninep
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // A request is one T-message being worked on. Unless it blocks, it is the leader's for the next one.
 type request struct {
@@ -17,6 +20,9 @@ type request struct {
 	own     *buffer // of a blocked request: where its reply goes, after at bytes that are not its
 	at      int     // where an Rread starts
 	held    int     // bytes of own when it blocked
+
+	began  time.Duration // since Conn.born, if there is a Meter
+	failed bool          // it was answered with an error
 
 	// Guarded by Conn.mu.
 	flushers []uint16 // Tflushes to be answered after this, in their order
@@ -91,6 +97,7 @@ func (r *request) block() {
 	}
 	l.cur = c.s.newRequest(c)
 	l.worker, l.seated = nil, false
+	c.pause()
 	c.busy.Store(false)
 
 	c.mu.Lock()
@@ -120,6 +127,10 @@ func (r *request) finish() {
 	c := r.c
 	c.s.pool.retire(r.ctx.Worker)
 	r.ctx.Worker = nil
+	c.requests.Add(1)
+	if c.meter != nil {
+		c.meter.request(r.fc.Type, time.Since(c.born)-r.began, r.failed)
+	}
 	r.fc.Twrite.Data = nil
 	c.giveBack(r.frame)
 	r.frame = nil
@@ -210,6 +221,7 @@ func (r *request) fail(err error) {
 			return
 		}
 	}
+	r.failed = true
 	text, plain, known := wireText(err)
 	switch {
 	case !known:

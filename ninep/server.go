@@ -71,6 +71,9 @@ type Server struct {
 	// Logger hears of hangups and of errors whose text no client was meant to see; nil for none.
 	Logger *slog.Logger
 
+	// Meter counts requests, bytes and connections; nil counts nothing.
+	Meter *Meter
+
 	// Trace is called with every message: dir is "<-" for one that came and "->" for one that
 	// goes, msg is Format's line. It must be safe for concurrent use.
 	Trace func(dir, conn, msg string)
@@ -204,6 +207,9 @@ func (s *Server) newConn(rwc io.ReadWriteCloser) (*Conn, error) {
 	}
 	s.lastID++
 	c := newConn(s, rwc, s.lastID)
+	if s.Meter != nil {
+		s.Meter.accepted.Add(1)
+	}
 	s.conns[c] = struct{}{}
 	s.wg.Add(1)
 	return c, nil
@@ -233,6 +239,9 @@ func (s *Server) reject(nc net.Conn, why error) {
 		s.wg.Add(1)
 	}
 	s.mu.Unlock()
+	if s.Meter != nil {
+		s.Meter.refused.Add(1)
+	}
 	s.Logger.Warn("connection refused", "remote", nc.RemoteAddr(), "err", why)
 	if !polite {
 		nc.Close()

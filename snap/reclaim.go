@@ -59,17 +59,21 @@ type cut struct {
 
 // Reclaiming reports whether deletions have left something to do. The caller has the mutation lock.
 func (f *Forest) Reclaiming() bool {
-	if len(f.condemned) > 0 {
-		return true
-	}
+	snapshots, lists := f.Backlog()
+	return snapshots > 0 || lists > 0
+}
+
+// Backlog says how much deletions have left to do: the number of snapshots that nobody needs any more, and
+// of lists of blocks that only they had. The caller has the mutation lock.
+func (f *Forest) Backlog() (snapshots, lists int) {
 	if e := f.first; e != nil {
 		for _, d := range e.lists {
 			if !d.empty() {
-				return true
+				lists++
 			}
 		}
 	}
-	return false
+	return len(f.condemned), lists
 }
 
 // Reclaim returns the next piece of what deletions have left to do, nil if there is nothing that can be
