@@ -21,7 +21,7 @@ var floors = [...][]string{
 	4: {"betree"},
 	5: {"snap"},
 	6: {"gefs"},
-	7: {"cons"},
+	7: {"cons", "watch"},
 	8: {"internal/cli"},
 	9: {"cmd/gefs9p"},
 }
