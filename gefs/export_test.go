@@ -6,8 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gefs9p/betree"
 	"gefs9p/blkfmt"
 	"gefs9p/kvfmt"
+	"gefs9p/ninep"
 )
 
 // StopSweeping ends clearing in the background, so that a test can look at what is still to be done.
@@ -139,4 +141,23 @@ func (fs *FS) ScrubSteps(past *atomic.Int64) {
 		}
 		return sleep(ctx, d)
 	}
+}
+
+// LiveBlocks returns the blocks of the label's tree, as it is now: nodes and data.
+func (fs *FS) LiveBlocks(c *ninep.Ctx, label string) (map[blkfmt.Addr]bool, error) {
+	fs.lockMut(c)
+	t, err := fs.forest.Open(label)
+	fs.mutMu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	live := map[blkfmt.Addr]bool{}
+	err = t.Walk(guard(c), betree.Visit{
+		Skip: func(bp blkfmt.Bptr, _ int) bool { live[bp.Addr] = true; return false },
+		Data: func(_ []byte, bp blkfmt.Bptr) error { live[bp.Addr] = true; return nil },
+	})
+	fs.lockMut(c)
+	t.Close()
+	fs.mutMu.Unlock()
+	return live, err
 }

@@ -17,7 +17,7 @@ const (
 	bins  = int(shown / binOf)
 
 	chartWidth, chartHeight                  = 400, 150
-	plotLeft, plotRight, plotTop, plotBottom = 46, chartWidth - 6, 8, 128
+	plotLeft, plotRight, plotTop, plotBottom = 54, chartWidth - 14, 8, 128
 )
 
 // A chart is a picture of numbers over the last minutes.

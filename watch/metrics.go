@@ -95,6 +95,9 @@ func number(v float64) string {
 	if math.IsInf(v, +1) {
 		return "+Inf"
 	}
+	if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
+		return strconv.FormatInt(int64(v), 10)
+	}
 	return strconv.FormatFloat(v, 'g', -1, 64)
 }
 

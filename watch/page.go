@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -83,8 +84,7 @@ type timeLine struct {
 	Width, Height, Base float64
 	Bars                []bar
 	Ticks               []tick
-	Top                 string // what the highest bar stands for
-	TopY                float64
+	Grid                []tick // At is a height
 	Holds               string // all that were counted
 	Uncounted           int
 	More                int
@@ -165,7 +165,7 @@ func (p *page) tiles(w *Watcher, l load, bs []bin) {
 		p.Tiles = append(p.Tiles, tile{Name: name, Value: value, Note: note, Share: -1})
 		return &p.Tiles[len(p.Tiles)-1]
 	}
-	t := add("Space", percent(float64(used), float64(total)), size(used)+" of "+size(total)+", room for "+size(room))
+	t := add("Space", percent(float64(used), float64(total)), size(used)+" of "+size(total)+", "+size(room)+" left")
 	t.Share, t.Bad = float64(used)/float64(max(total, 1)), room < total/50
 	var last bin
 	for _, b := range bs {
@@ -183,7 +183,7 @@ func (p *page) tiles(w *Watcher, l load, bs []bin) {
 	unsynced := w.FS.Unsynced()
 	note := "all changes are on the disk"
 	if unsynced > 0 {
-		note = "age of the oldest change that is not on the disk"
+		note = "age of the oldest unsaved change"
 	}
 	t = add("Unsynced", short(unsynced.Round(100*time.Millisecond)), note)
 	t.Bad = unsynced > 30*time.Second
@@ -198,7 +198,7 @@ func (p *page) tiles(w *Watcher, l load, bs []bin) {
 		t = add("Scrub", percent(float64(s.Read), float64(max(s.Used, s.Read, 1))), "under way; "+damaged(s.Bad))
 		t.Share = float64(s.Read) / float64(max(s.Used, s.Read, 1))
 	case s.Ended.IsZero():
-		t = add("Scrub", "never", "scrub start on the console begins one")
+		t = add("Scrub", "never", "scrub start on the console begins it")
 	default:
 		t = add("Scrub", long(p.Now.Sub(s.Ended))+" ago", damaged(s.Bad))
 	}
@@ -241,7 +241,7 @@ func newTimeLine(list []snapshot, more int) timeLine {
 	if n := len(list) - barsShown; n > 0 {
 		list, more = list[n:], more+n
 	}
-	t := timeLine{Width: mapLeft + mapColumns*cellWidth, Height: 132, Base: 106, TopY: 14, More: more}
+	t := timeLine{Width: mapLeft + mapColumns*cellWidth, Height: 132, Base: 106, More: more}
 	most, sum := int64(0), int64(0)
 	for _, s := range list {
 		if s.holding.at.IsZero() || s.holding.unknown {
@@ -256,9 +256,7 @@ func newTimeLine(list []snapshot, more int) timeLine {
 	if len(list) == 0 {
 		return t
 	}
-	if most > 0 {
-		t.Top = size(most)
-	}
+	high := t.grid(most)
 	left := 58.0
 	step := min((t.Width-left)/float64(len(list)), 26)
 	next := left
@@ -268,8 +266,8 @@ func newTimeLine(list []snapshot, more int) timeLine {
 		b := bar{X: x, W: max(step-max(step*.2, 1), 1), H: 2, Class: "k-" + strings.ReplaceAll(s.Kind, " ", "")}
 		if s.holding.at.IsZero() || s.holding.unknown {
 			b.Class += " unknown"
-		} else if most > 0 {
-			b.H = max(2, float64(s.holding.bytes)/float64(most)*(t.Base-t.TopY))
+		} else {
+			b.H = max(2, high(s.holding.bytes))
 		}
 		b.Y = t.Base - b.H
 		b.Title = plain(s.Name) + ": " + s.holds()
@@ -280,6 +278,27 @@ func newTimeLine(list []snapshot, more int) timeLine {
 		}
 	}
 	return t
+}
+
+// grid makes a logarithmic scale from half a block to most, in steps of 16 times as much, or more of them. It
+// returns how high a bar for so many bytes is.
+func (t *timeLine) grid(most int64) (high func(bytes int64) float64) {
+	const top, least = 12, blkfmt.BlkSize / 2
+	steps := math.Ceil(math.Log2(float64(max(most, 16*blkfmt.BlkSize))/blkfmt.BlkSize)/4 + 1e-9)
+	scale := (t.Base - top) / math.Log2(math.Pow(16, steps)*blkfmt.BlkSize/least)
+	high = func(bytes int64) float64 {
+		if bytes < least {
+			return 0
+		}
+		return math.Log2(float64(bytes)/least) * scale
+	}
+	t.Grid = append(t.Grid, tick{t.Base, "0"})
+	for k, step := 0.0, math.Ceil(steps/4); k <= steps; k += step {
+		if v := int64(math.Pow(16, k)) * blkfmt.BlkSize; k > 0 || step == 1 {
+			t.Grid = append(t.Grid, tick{t.Base - high(v), size(v)})
+		}
+	}
+	return high
 }
 
 // labels are the labels that no schedule has made.

@@ -35,8 +35,6 @@ func figures(v float64, whole bool) string {
 	switch {
 	case whole || a >= 99.95:
 		return strconv.FormatFloat(v, 'f', 0, 64)
-	case a >= 9.995:
-		return strconv.FormatFloat(v, 'f', 1, 64)
 	}
 	return strings.TrimSuffix(strconv.FormatFloat(v, 'f', 1, 64), ".0")
 }

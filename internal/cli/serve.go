@@ -23,6 +23,7 @@ import (
 	"gefs9p/gefs"
 	"gefs9p/internal/trace"
 	"gefs9p/ninep"
+	"gefs9p/watch"
 )
 
 // A server is a disk being served.
@@ -50,6 +51,8 @@ type server struct {
 	scrub       time.Duration // so long after one scrub the next begins; 0: only when the console says so
 	trace       traceFlag
 	limits      limitFlags
+	http        []string // addresses of the status page and the metrics
+	pprof       bool     // there also profiles of the program
 
 	in   io.Reader
 	out  io.Writer // "listening ADDR", and 9P with stdio
@@ -103,6 +106,9 @@ with a slash in it.`,
 			if s.scrub < 0 {
 				return usagef("--scrub %v: a time cannot be negative", s.scrub)
 			}
+			if s.pprof && len(s.http) == 0 {
+				return usagef("--pprof without --http: say with --http where profiles are to be had")
+			}
 			if err := s.limits.check(); err != nil {
 				return err
 			}
@@ -130,6 +136,8 @@ with a slash in it.`,
 	f.DurationVar(&s.scrub, "scrub", 0, "read all blocks in use in the background, again so long after the last time, like 168h; see scrub on the console")
 	f.BoolVar(&s.noSnapshots, "no-snapshots", false, "make and delete no automatic snapshots")
 	f.Var(&s.trace, "trace", "memory in MiB for what happened to blocks last, see save on the console; 0 for none")
+	f.StringArrayVar(&s.http, "http", nil, "offer a status page, metrics and health at `ADDR`, best 127.0.0.1:8564; may be given many times")
+	f.BoolVar(&s.pprof, "pprof", false, "with --http, also profiles of the program, under /debug/pprof/")
 	s.limits.add(cmd)
 	f.TextVar(&s.level, "log", slog.LevelInfo, "log what is at least a `LEVEL`: debug, info, warn or error")
 	return cmd
@@ -139,6 +147,11 @@ with a slash in it.`,
 func (s *server) run(ctx context.Context) (err error) {
 	s.levelVar.Set(s.level)
 	s.log = slog.New(slog.NewTextHandler(s.errw, &slog.HandlerOptions{Level: &s.levelVar}))
+	var events *watch.Events
+	if len(s.http) > 0 {
+		events = watch.NewEvents(eventsKept)
+		s.log = slog.New(events.Handler(s.log.Handler()))
+	}
 	tlsConfig, err := s.access()
 	if err != nil {
 		return err
@@ -148,6 +161,10 @@ func (s *server) run(ctx context.Context) (err error) {
 		return err
 	}
 	ctl9p, err := parseAddrs("--ctl9p", s.ctl9p, s.noAuth)
+	if err != nil {
+		return err
+	}
+	web, err := parseHTTP(s.http, s.noAuth)
 	if err != nil {
 		return err
 	}
@@ -194,11 +211,21 @@ func (s *server) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer con.close()
+	pages, err := listenAll(ctx, web)
+	if err != nil {
+		undo()
+		return err
+	}
+	defer func() {
+		for _, l := range pages {
+			l.Close()
+		}
+	}()
 	fsys, err := s.load(dev)
 	if err != nil {
 		return err
 	}
-	err = s.serve(ctx, fsys, listeners, std, con)
+	err = s.serve(ctx, fsys, listeners, std, con, pages, events)
 	if cerr := fsys.Close(); cerr != nil {
 		err = errors.Join(err, fmt.Errorf("%s: what was written last could not be committed: %w", s.disk, cerr))
 	}
@@ -312,8 +339,11 @@ func (s *server) load(dev *blkdev.File) (*gefs.FS, error) {
 
 // serve answers clients until ctx ends, a listener fails or, when there is only std, its client
 // hangs up. All connections are over when it returns.
-func (s *server) serve(ctx context.Context, fsys *gefs.FS, listeners []net.Listener, std *stdio, con *consoles) error {
+func (s *server) serve(ctx context.Context, fsys *gefs.FS, listeners []net.Listener, std *stdio, con *consoles, pages []net.Listener, events *watch.Events) error {
 	srv := &ninep.Server{FS: fsys, NewWorker: fsys.NewWorker, FreeWorker: fsys.FreeWorker, Logger: s.log}
+	if len(pages) > 0 {
+		srv.Meter = new(ninep.Meter)
+	}
 	srv.Limits = connLimits(memory(), int64(s.mem.blocks())*blkfmt.BlkSize)
 	s.limits.apply(&srv.Limits)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -321,6 +351,7 @@ func (s *server) serve(ctx context.Context, fsys *gefs.FS, listeners []net.Liste
 	// The consoles end last: one of them may be what ends the server, and has yet to say so.
 	endConsoles := s.serveConsole(ctx, fsys, srv, con, func() { cancel(nil) })
 	defer endConsoles()
+	defer s.serveWatch(ctx, fsys, srv, pages, events)()
 	var wg sync.WaitGroup
 	for _, l := range listeners {
 		wg.Go(func() {
