@@ -24,7 +24,7 @@ func TestQueuedBlocksAreThoseNotYetWritten(t *testing.T) {
 	}
 	epoch := y.st.Stats().Epoch
 	y.must(y.set(1, 2))
-	drainLimbo(y.st)
+	y.st.Tick()
 	if now := y.st.Stats().Epoch; now <= epoch {
 		t.Errorf("the epoch is %d, and was %d", now, epoch)
 	}

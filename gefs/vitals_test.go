@@ -165,7 +165,7 @@ func TestBacklogEndsWhenDeletionsAreDone(t *testing.T) {
 	}
 }
 
-// TestUnsyncedSurvivesFailedCommits: what could not be committed stays unsynced.
+// TestUnsyncedStaysWhenACommitFails: what could not be committed stays unsynced.
 func TestUnsyncedStaysWhenACommitFails(t *testing.T) {
 	r := newSmall(t)
 	if d := r.fs.Unsynced(); d != 0 {

@@ -19,7 +19,7 @@ import (
 var (
 	seed    = flag.Uint64("seed", 0, "of random choices; 0 for another each time")
 	picture = flag.String("picture", "", "`FILE` to which the browser's picture of the page is written")
-	busyFor = flag.Duration("busy", 3*time.Second, "how long clients work before the picture is taken")
+	busyFor = flag.Duration("busy", time.Second, "how long clients work before the picture is taken")
 )
 
 // random returns a source that a failing test can be run with again.
@@ -76,6 +76,7 @@ func shoot(t testing.TB, url, file string, width, height int, more ...string) {
 // TestPageInABrowser has a browser draw the page of a busy server. With -picture FILE -busy 11m it makes the
 // picture in docs.
 func TestPageInABrowser(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("a browser takes some seconds")
 	}
@@ -96,14 +97,8 @@ func TestPageInABrowser(t *testing.T) {
 	})
 	file := filepath.Join(t.TempDir(), "page.png")
 	shoot(t, r.url+"/?refresh=0", file, 1240, 1830)
-	dom := browse(t, "--dump-dom", r.url+"/?refresh=0")
 	close(stop)
 	wait()
-	for _, want := range []string{"disk.img", "before the upgrade", "glenda", "Requests", "Blocks", "Snapshots", "</html>"} {
-		if !strings.Contains(dom, want) {
-			t.Errorf("the browser shows no %q", want)
-		}
-	}
 	f, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)

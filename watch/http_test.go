@@ -71,6 +71,7 @@ func TestAPageThatPointsItsNameHereIsNotLetIn(t *testing.T) {
 }
 
 func TestProfilesOnlyIfAskedFor(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, gefs.Options{}, func(r *rig) { r.w.Pprof = true })
 	for _, path := range []string{"/debug/pprof/", "/debug/pprof/goroutine?debug=1", "/debug/pprof/cmdline", "/debug/pprof/profile?seconds=1"} {
 		if code, body := r.get(path); code != 200 || body == "" {
@@ -118,6 +119,7 @@ func TestServedReadOnlyIsReady(t *testing.T) {
 
 // TestHashErrorsAreCounted reads a file whose block has rotted.
 func TestHashErrorsAreCounted(t *testing.T) {
+	t.Parallel()
 	dev := blkdev.NewMem(256 << 20)
 	if err := gefs.Ream(dev, gefs.ReamOptions{User: gefstest.User}); err != nil {
 		t.Fatal(err)
@@ -190,9 +192,9 @@ func TestHashErrorsAreCounted(t *testing.T) {
 	}
 }
 
-// TestSlowAndManyCost themselves only: connections that say nothing, and more than there are seats, keep nobody
-// out for long, and end with the server.
+// More connections than there are seats, which say nothing or only half of something, are hung up on.
 func TestConnectionsThatSayNothingKeepNobodyOutForLong(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it waits until they are hung up on")
 	}
@@ -218,6 +220,7 @@ func TestConnectionsThatSayNothingKeepNobodyOutForLong(t *testing.T) {
 }
 
 func TestAHeadThatIsTooLongIsRefused(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, gefs.Options{}, nil)
 	c, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
 	if err != nil {
@@ -234,9 +237,10 @@ func TestAHeadThatIsTooLongIsRefused(t *testing.T) {
 	}
 }
 
-// TestNothingStuckWhileSomebodyLooks: with clients at work and people looking at everything there is, all get
+// TestClientsAndWatchersAtOnce: with clients at work and people looking at everything there is, all get
 // their answers. It is for the race detector too.
 func TestClientsAndWatchersAtOnce(t *testing.T) {
+	t.Parallel()
 	rng, s := random(t)
 	r := newRig(t, gefs.Options{Schedule: true}, nil)
 	if !testing.Short() {

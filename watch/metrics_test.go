@@ -349,6 +349,7 @@ func TestUnsyncedSecondsGrowAndEnd(t *testing.T) {
 
 // TestMetricsSatisfyTheReferenceParser has the parser of Prometheus' own Python library read them.
 func TestMetricsSatisfyTheReferenceParser(t *testing.T) {
+	t.Parallel()
 	const script = `
 import sys
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
@@ -399,6 +400,7 @@ func (h hostile) Error() string { return string(h) }
 // TestBoardNamesMetricsThatExist: every metric in the expressions of the Grafana board is one of the server's, and
 // every expression names one.
 func TestBoardNamesMetricsThatExist(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile(filepath.Join("..", "docs", "grafana.json"))
 	if err != nil {
 		t.Fatal(err)
