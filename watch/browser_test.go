@@ -84,6 +84,7 @@ func TestPageInABrowser(t *testing.T) {
 	rng, s := random(t)
 	r := newRig(t, gefs.Options{}, nil)
 	past(r, rng)
+	incidents(r)
 	stop := make(chan struct{})
 	wait := busy(r, 5, s, stop)
 	r.get("/") // from now on snapshots are counted

@@ -3,11 +3,13 @@ package watch_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"testing"
 	"time"
 
 	"gefs9p/client"
+	"gefs9p/gefs"
 	"gefs9p/internal/gefstest"
 	"gefs9p/ninep"
 )
@@ -67,6 +69,31 @@ func past(r *rig, rng *rand.Rand) {
 			f.Remove()
 		}
 	}
+}
+
+// incidents has things happen that are logged: a scrub, a hangup, and users who may not.
+func incidents(r *rig) {
+	r.t.Helper()
+	if _, err := r.fs.StartScrub(1 << 30); err != nil {
+		r.t.Fatal(err)
+	}
+	r.until("the scrub comes to its end", func() bool { return r.fs.Scrub().State == gefs.ScrubIdle })
+	nc, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer nc.Close()
+	c, err := client.New(r.t.Context(), nc, 8192)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := c.Attach("none", "%main"); err == nil {
+		r.t.Error("none attaches without permission checks")
+	}
+	if _, err := nc.Write([]byte{7, 0, 0, 0, ninep.Rstat, 1, 0}); err != nil {
+		r.t.Fatal(err)
+	}
+	<-c.Done()
 }
 
 // busy has clients at work until stop is closed; wait waits for them.
