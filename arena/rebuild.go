@@ -179,10 +179,10 @@ func (s *Set) Waiting(i int) iter.Seq2[blkfmt.Addr, int64] {
 		n int64
 	}
 	return func(yield func(blkfmt.Addr, int64) bool) {
-		if i < 0 || i >= len(s.arenas) {
+		if i < 0 || i >= len(s.list()) {
 			return
 		}
-		a := s.arenas[i]
+		a := s.list()[i]
 		a.mu.Lock()
 		sets := [...]*blockSet{&a.young, &a.later, &a.limbo, &a.held}
 		runs := int64(0)

@@ -317,7 +317,7 @@ func (s *Store) Stats() Stats {
 	made := s.pool.made
 	s.pool.mu.Unlock()
 	queued := 0
-	for _, q := range s.queues {
+	for _, q := range s.allQueues() {
 		q.mu.Lock()
 		queued += q.live + q.flight
 		q.mu.Unlock()

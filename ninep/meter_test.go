@@ -94,7 +94,7 @@ func TestMeterCountsBytesAndConnections(t *testing.T) {
 	}
 	cl := r.s.Clients()
 	if len(cl) != 1 || cl[0].Received != uint64(sent) || cl[0].Sent != uint64(received) || cl[0].Fids != 1 ||
-		!slices.Equal(cl[0].Users, []string{"glenda"}) || cl[0].Linux || time.Since(cl[0].Since) > time.Minute {
+		!slices.Equal(cl[0].Users, []string{"glenda"}) || cl[0].Dialect != ninep.Plan9 || time.Since(cl[0].Since) > time.Minute {
 		t.Errorf("the client is %+v", cl)
 	}
 	eventually(t, "the client's requests", func() bool { return r.s.Clients()[0].Requests == 3 })

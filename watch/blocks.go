@@ -159,7 +159,7 @@ func (w *Watcher) drawMap() *mapView {
 			f := min(nfree[c], total)
 			wt := min(nwait[c], total-f)
 			h := int64(0)
-			if i < len(held.cells) && c < len(held.cells[i]) {
+			if i < len(held.cells) && s.cells == len(held.cells[i]) {
 				h = min(held.cells[i][c], total-f-wt)
 			}
 			l := total - f - wt - h

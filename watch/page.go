@@ -325,7 +325,7 @@ func (p *page) clients(l load, now time.Time) {
 	p.More.Clients = max(p.More.Clients, 0)
 	for _, c := range list {
 		row := clientRow{
-			Who: "a pipe", Dialect: "9P2000", Since: long(now.Sub(c.Since)), Requests: count(float64(c.Requests)),
+			Who: "a pipe", Dialect: c.Dialect.String(), Since: long(now.Sub(c.Since)), Requests: count(float64(c.Requests)),
 			Received: size(int64(c.Received)), Sent: size(int64(c.Sent)), Fids: c.Fids, Waiting: c.Outstanding,
 		}
 		if c.Remote != nil {
@@ -333,9 +333,6 @@ func (p *page) clients(l load, now time.Time) {
 			if c.Remote.Network() == "unix" {
 				row.Who = "Unix socket"
 			}
-		}
-		if c.Linux {
-			row.Dialect = "9P2000.L"
 		}
 		names := make([]string, len(c.Users))
 		for i, u := range c.Users {

@@ -214,7 +214,7 @@ func (w *Watcher) countHeld(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, heldTime)
 	defer cancel()
 	err := w.FS.Held(ctx, func(a blkfmt.Addr) bool {
-		if i, err := set.Index(a); err == nil {
+		if i, err := set.Index(a); err == nil && i < len(h.cells) { // the disk may grow meanwhile
 			h.blocks++
 			h.cells[i][grid.arenas[i].cell(a)]++
 		}
