@@ -111,7 +111,7 @@ if [ -n "$minutes" ]; then
 		echo $what >"$work/what"
 		ends long 9p2000.L "$port" -n -r -t $((minutes * 60 + 600)) -o msize=131072 \
 			"$own/long.sh" "$work/what" "$work/minutes" "$work/fsx" "$clients/v9fs/stress.sh"
-		sed -n 's/^long: ok /v9fs: /p; s/^ *[0-9]* info/&/p' "$work/long"
+		sed -n 's/^long: ok /v9fs: /p; s/^ *[0-9]* info.*/&/p; s/^seed.*/&/p' "$work/long"
 	done
 	finish
 	echo "v9fs: passed: the disk is sound"
