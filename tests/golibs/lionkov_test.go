@@ -22,7 +22,7 @@ func attachLionkov(network, addr, uname, aname string) (tree, error) {
 	return lionAttach(network, addr, uname, aname, false)
 }
 
-// attachLionkovU offers 9P2000.u, and takes what it gets.
+// attachLionkovU offers 9P2000.u, and would take less.
 func attachLionkovU(network, addr, uname, aname string) (tree, error) {
 	return lionAttach(network, addr, uname, aname, true)
 }
@@ -44,7 +44,7 @@ func lionAttach(network, addr, uname, aname string, dotu bool) (tree, error) {
 	return lionkov{c}, nil
 }
 
-// lionErr returns the text that the server said: the library adds a number that means nothing in 9P2000.
+// lionErr returns the text that the server said: the library adds a number that it has made up in 9P2000.
 func lionErr(err error) error {
 	if e, ok := err.(*p.Error); ok {
 		return errText(e.Err)

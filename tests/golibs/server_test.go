@@ -61,7 +61,7 @@ func serve(t *testing.T) []endpoint {
 	if out, err := exec.Command(program, "ream", "-u", "glenda", "--size", "512M", disk).CombinedOutput(); err != nil {
 		t.Fatalf("ream: %v\n%s", err, out)
 	}
-	cmd := exec.Command(program, "serve", "-m", "64M", "-A", "-a", "tcp!127.0.0.1!0", "-a", "unix!"+sock, disk)
+	cmd := exec.Command(program, "serve", "-m", "64M", "--uids", "none", "-A", "-a", "tcp!127.0.0.1!0", "-a", "unix!"+sock, disk)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.StdoutPipe()

@@ -46,9 +46,10 @@ type library struct {
 var libraries = []library{
 	{"9fans.net/go/plan9/client", attachNineFans},
 	{"lionkov/go9p", attachLionkov},
-	{"lionkov/go9p, which would like 9P2000.u", attachLionkovU},
+	{"lionkov/go9p in 9P2000.u", attachLionkovU},
 	{"docker/go-p9p", attachDocker},
 	{"knusbaum/go9p/proto", attachProto},
+	{"hugelgupf/p9 in 9P2000.L", attachHugelgupf},
 }
 
 // split returns the elements of a path.
