@@ -243,10 +243,11 @@ func TestManySnapshotsCostWhatTheyDiffer(t *testing.T) {
 		if i == 0 {
 			rec.Pred = 0
 		}
+		name := fmt.Sprintf("s%06d", i)
 		if i == snaps-1 {
-			rec.Nref, rec.Succ = 0, -1
+			rec.Nref, rec.Succ, name = 0, -1, "main"
 		}
-		labels = append(labels, pair{kvfmt.AppendLabelKey(nil, fmt.Sprintf("s%06d", i)), kvfmt.Label{Gen: gen}.Append(nil)})
+		labels = append(labels, pair{kvfmt.AppendLabelKey(nil, name), kvfmt.Label{Gen: gen}.Append(nil)})
 		recs = append(recs, pair{snapKey(gen), rec.Append(nil)})
 	}
 	empty := kvfmt.Tree{Nlbl: 1, Nref: 2, Ht: 1, Gen: 0, Succ: 2, Root: m.leaf(0, rootPairs(qRoot)...)}

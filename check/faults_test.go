@@ -398,6 +398,8 @@ func faults() []fault {
 		// Snapshots.
 		{name: "label of nothing", kind: LabelDangling, sev: Error, edit: func(d *disk) { d.setVal(snapTree, label("x"), kvfmt.Label{Gen: 4}.Append(nil)) }},
 		{name: "no adm", kind: LabelMissing, sev: Error, edit: func(d *disk) { d.delVal(snapTree, label("adm")) }, also: []Kind{CountHigh, SnapStale}},
+		{name: "no main", kind: LabelMissing, sev: Error, edit: func(d *disk) { d.delVal(snapTree, label("main")) }, also: []Kind{CountHigh, SnapStale}},
+		{name: "no empty", kind: LabelMissing, sev: Note, edit: func(d *disk) { d.delVal(snapTree, label("empty")) }, also: []Kind{CountHigh}},
 		{name: "snapshot says it is another", kind: SnapGen, sev: Error, edit: func(d *disk) { d.snapshot(9, func(s *kvfmt.Tree) { s.Gen = 8 }) }},
 		{name: "snapshot of the future", kind: SnapGen, sev: Error, edit: func(d *disk) { d.super(func(s *blkfmt.Super) { s.NextGen = 9 }) }, also: []Kind{DeadGen}},
 		{name: "predecessor is gone", kind: SnapPred, sev: Error, edit: func(d *disk) { d.snapshot(9, func(s *kvfmt.Tree) { s.Pred = 4 }) }, also: []Kind{SnapSucc, CountHigh}},

@@ -83,19 +83,29 @@ func (x *run) loadForest() {
 		}
 		return true
 	})
-	adm := false
+	named := make(map[string]bool)
 	for _, l := range labels {
 		s := f.byGen[l.Gen]
 		if s == nil {
 			x.say(LabelDangling, Error, "label %.100q: there is no snapshot %d", l.name, l.Gen)
 			continue
 		}
-		adm = adm || l.name == "adm"
+		named[l.name] = true
 		s.labels = append(s.labels, l.name)
 		s.mutable = s.mutable || l.Flags&kvfmt.LabelMutable != 0
 	}
-	if !adm {
-		x.say(LabelMissing, Error, "no snapshot is labelled adm: there is no users file")
+	for _, l := range []struct {
+		name string
+		sev  Severity
+		lack string
+	}{
+		{"adm", Error, "there is no users file"},
+		{"main", Error, "who attaches without naming a tree finds none"},
+		{"empty", Note, "no hierarchy can be begun from nothing"},
+	} {
+		if !named[l.name] {
+			x.say(LabelMissing, l.sev, "no snapshot is labelled %s: %s", l.name, l.lack)
+		}
 	}
 	for _, s := range f.snaps {
 		s.name = fmt.Sprintf("#%d", s.gen)

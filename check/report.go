@@ -91,7 +91,7 @@ const (
 	DirData     Kind = "dir-data"     // note: a directory with data
 
 	LabelDangling Kind = "label-dangling" // error: a label of a snapshot that is not there
-	LabelMissing  Kind = "label-missing"  // error: no snapshot is labelled adm
+	LabelMissing  Kind = "label-missing"  // error: no snapshot is labelled adm, or main; note: empty
 	SnapGen       Kind = "snap-gen"       // error: a snapshot's generation is not its key's or not handed out yet
 	SnapPred      Kind = "snap-pred"      // error: the predecessor is not there, or not older
 	SnapSucc      Kind = "snap-succ"      // error: the successor is not there, or has another predecessor
