@@ -143,6 +143,16 @@ func (f *File) setup(op string, opt FileOptions) error {
 // Path returns the name the file was opened by.
 func (f *File) Path() string { return f.path }
 
+// Is reports whether name is this file still, and has not been removed or replaced.
+func (f *File) Is(name string) bool {
+	ours, err := f.f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(name)
+	return err == nil && os.SameFile(ours, there)
+}
+
 // ReadAt implements Device. Short and interrupted reads of the system are continued.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {

@@ -178,6 +178,27 @@ func TestReadOnlyFileIsNeverWritten(t *testing.T) {
 	}
 }
 
+func TestFileKnowsWhetherANameIsItsStill(t *testing.T) {
+	f, path := tempDisk(t, 512)
+	if !f.Is(path) || f.Is(path+".not") {
+		t.Error("a file does not know its name")
+	}
+	other, theirs := tempDisk(t, 512)
+	other.Close()
+	if f.Is(theirs) {
+		t.Error("a file takes another one for itself")
+	}
+	if runtime.GOOS == "windows" {
+		return // where an open file stays
+	}
+	if err := os.Rename(theirs, path); err != nil {
+		t.Fatal(err)
+	}
+	if f.Is(path) {
+		t.Error("a file that was replaced is not noticed")
+	}
+}
+
 func TestFileMayGrowWhileOpen(t *testing.T) {
 	f, path := tempDisk(t, 1<<16)
 	p := make([]byte, 512)

@@ -60,6 +60,9 @@ func TestExportIsADevice(t *testing.T) {
 		{"no trim, no FUA", func(s *nbdtest.Server) { s.NoTrim, s.NoFUA = true, true }, nbd.Options{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if testing.Short() && (c.name == "small requests" || c.name == "no trim, no FUA") {
+				t.Skip("three with -short")
+			}
 			blkdevtest.TestDevice(t, func(t testing.TB, size int64) blkdev.Device {
 				s := &nbdtest.Server{Dev: blkdev.NewMem(size)}
 				c.server(s)

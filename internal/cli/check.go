@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"gefs9p/blkdev"
 	"gefs9p/blkfmt"
 	"gefs9p/check"
 	"gefs9p/gefs"
@@ -133,7 +132,7 @@ func (c *checker) check(ctx context.Context) (sound, repaired bool, err error) {
 }
 
 // read checks the disk and shows how far it is.
-func (c *checker) read(ctx context.Context, dev *blkdev.File, key *[blkfmt.KeySize]byte) (*check.Report, error) {
+func (c *checker) read(ctx context.Context, dev disk, key *[blkfmt.KeySize]byte) (*check.Report, error) {
 	size, err := dev.Size()
 	if err != nil {
 		return nil, err

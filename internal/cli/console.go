@@ -34,7 +34,7 @@ func (s *server) listenConsole(ctx context.Context, ctl9p []address) (*consoles,
 	if s.ctl != "none" {
 		path := s.ctl
 		if path == "" {
-			path = s.disk + ".ctl"
+			path = localName(s.disk) + ".ctl"
 		}
 		ls, err := listenAll(ctx, []address{{given: path, network: "unix", address: path, flag: "--ctl"}})
 		switch {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"gefs9p/cons"
+	"gefs9p/nbd"
 )
 
 // promptTime is how long a console may take to say that it is one.
@@ -130,6 +131,9 @@ func (c *controller) find() (string, error) {
 			return sockets[0], nil
 		}
 		return "", usagef("there are several consoles here (%s): say which with -s", strings.Join(sockets, ", "))
+	}
+	if nbd.IsAddress(path) {
+		return localName(path) + ".ctl", nil
 	}
 	if st, err := os.Stat(path); err == nil && st.Mode()&fs.ModeSocket == 0 {
 		path += ".ctl"

@@ -111,7 +111,7 @@ func (g *grower) run(ctx context.Context) (err error) {
 
 // plan says what is going to happen, or why it will not. It opens the disk without writing: a disk that is
 // served, as it is to be grown, goes on with what a crash has left.
-func (g *grower) plan(dev *blkdev.File, key *[blkfmt.KeySize]byte) error {
+func (g *grower) plan(dev disk, key *[blkfmt.KeySize]byte) error {
 	st, err := blkstore.Open(dev, blkstore.Options{Cache: blkstore.MinCache, Key: key, ReadOnly: true})
 	if err != nil {
 		return diskError(dev, err)

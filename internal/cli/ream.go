@@ -15,6 +15,7 @@ import (
 	"gefs9p/blkdev"
 	"gefs9p/blkfmt"
 	"gefs9p/gefs"
+	"gefs9p/nbd"
 	"gefs9p/users"
 )
 
@@ -87,7 +88,7 @@ func (r *reamer) run(ctx context.Context) error {
 
 // ream makes the disk and returns it open and locked; undo removes the files it made. After an error
 // nothing that was there has changed and nothing new is left, unless the device failed in the middle.
-func (r *reamer) ream(ctx context.Context) (dev *blkdev.File, undo func(), err error) {
+func (r *reamer) ream(ctx context.Context) (dev disk, undo func(), err error) {
 	if r.user == "" {
 		if r.user, err = loginName(); err != nil {
 			return nil, nil, err
@@ -110,8 +111,8 @@ func (r *reamer) ream(ctx context.Context) (dev *blkdev.File, undo func(), err e
 }
 
 // open opens the disk, or makes it, and refuses what should not or cannot be reamed.
-func (r *reamer) open() (dev *blkdev.File, undo func(), err error) {
-	_, err = os.Stat(r.disk)
+func (r *reamer) open() (dev disk, undo func(), err error) {
+	err = statDisk(r.disk)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return r.create()
@@ -129,13 +130,13 @@ func (r *reamer) open() (dev *blkdev.File, undo func(), err error) {
 }
 
 // consider says why a disk that is there should not or cannot be reamed.
-func (r *reamer) consider(dev *blkdev.File) error {
+func (r *reamer) consider(dev disk) error {
 	size, err := dev.Size()
 	if err != nil {
 		return err
 	}
 	if r.size != 0 && r.size != size {
-		return fmt.Errorf("%s: is there already, and has %d bytes: leave --size out, or remove the file", r.disk, size)
+		return fmt.Errorf("%s: is there already, and has %d bytes and not %d: %s", r.disk, size, r.size, r.resize())
 	}
 	if !r.force {
 		what, err := looksLike(dev, size)
@@ -152,9 +153,17 @@ func (r *reamer) consider(dev *blkdev.File) error {
 	return nil
 }
 
+// resize says what to do about a disk of another size than was asked for.
+func (r *reamer) resize() string {
+	if nbd.IsAddress(r.disk) {
+		return "name this size, or none; it is decided where the storage is"
+	}
+	return "leave --size out, or remove the file"
+}
+
 // create makes the file. It is locked before anybody can find it empty and ream it as well: of two
 // servers that start at once, one makes the disk and the other is refused.
-func (r *reamer) create() (*blkdev.File, func(), error) {
+func (r *reamer) create() (disk, func(), error) {
 	if r.size == 0 {
 		return nil, nil, fmt.Errorf("%s: %w (--size makes the file)", r.disk, fs.ErrNotExist)
 	}
@@ -172,7 +181,7 @@ func (r *reamer) create() (*blkdev.File, func(), error) {
 }
 
 // write makes the open disk a gefs disk. undo removes the key file if there was none.
-func (r *reamer) write(ctx context.Context, dev *blkdev.File) (undo func(), err error) {
+func (r *reamer) write(ctx context.Context, dev disk) (undo func(), err error) {
 	size, err := dev.Size()
 	if err != nil {
 		return nil, err

@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"gefs9p/blkdev"
 	"gefs9p/blkfmt"
+	"gefs9p/nbd"
 	"gefs9p/salvage"
 )
 
@@ -171,7 +171,7 @@ func (s *salvager) salvage(ctx context.Context) (whole bool, err error) {
 }
 
 // explain says what to do about the error of a run.
-func (s *salvager) explain(dev *blkdev.File, err error) error {
+func (s *salvager) explain(dev disk, err error) error {
 	switch {
 	case errors.Is(err, salvage.ErrNoLabel):
 		return fmt.Errorf("%s: %w (gefs9p salvage --list --all shows those there are)", s.disk, err)
@@ -194,6 +194,9 @@ func (e *outError) Unwrap() error { return e.err }
 // open looks at OUT, and refuses what it is not good for. A disk is only made when there is something to
 // put on it.
 func (s *salvager) open(ctx context.Context) (outlet, error) {
+	if nbd.IsAddress(s.out) {
+		return newDiskOutlet(ctx, s.out, s.size)
+	}
 	info, err := os.Stat(s.out)
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):

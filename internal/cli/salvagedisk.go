@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
-	"gefs9p/blkdev"
 	"gefs9p/client"
 	"gefs9p/gefs"
 	"gefs9p/ninep"
@@ -23,7 +21,7 @@ import (
 type diskOutlet struct {
 	diskWriter
 	reamer reamer
-	dev    *blkdev.File // nil until there is something to write
+	dev    disk // nil until there is something to write
 	undo   func()
 	table  *users.Table
 
@@ -35,7 +33,7 @@ type diskOutlet struct {
 // newDiskOutlet looks whether a disk can be made of path, and makes nothing yet.
 func newDiskOutlet(ctx context.Context, path string, size int64) (*diskOutlet, error) {
 	d := &diskOutlet{diskWriter: newDiskWriter(ctx, path), reamer: reamer{disk: path, size: size, out: io.Discard}}
-	if _, err := os.Stat(path); err != nil {
+	if err := statDisk(path); err != nil {
 		return d, nil // made later, or refused then
 	}
 	dev, err := openDisk(path, false)

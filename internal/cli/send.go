@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"gefs9p/blkdev"
 	"gefs9p/gefs"
 	"gefs9p/snap"
 	"gefs9p/stream"
@@ -135,7 +134,7 @@ func (m *mover) with(readOnly bool, f func(fsys *gefs.FS) error) (err error) {
 }
 
 // explain puts the disk's name before an error, and says what to do.
-func (m *mover) explain(dev *blkdev.File, err error) error {
+func (m *mover) explain(dev disk, err error) error {
 	switch {
 	case err == nil:
 		return nil

@@ -17,11 +17,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"gefs9p/blkdev"
 	"gefs9p/blkfmt"
 	"gefs9p/blkstore"
 	"gefs9p/gefs"
 	"gefs9p/internal/trace"
+	"gefs9p/nbd"
 	"gefs9p/ninep"
 	"gefs9p/watch"
 )
@@ -76,6 +76,9 @@ func newServe() *cobra.Command {
 		Long: `Serve answers 9P2000 for the files on DISK, in the foreground, until it is interrupted
 (SIGINT) or told to end (SIGTERM): then it commits what was written and exits with 0. A second
 signal ends it at once; then the disk is as after a power cut, which does it no harm.
+
+DISK is a file, a partition, a whole disk, or an address: nbd://host:port/export, nbds:// with TLS,
+nbd+unix:///export?socket=PATH. Only one server may have it; see docs/storage.md.
 
 When it is ready it prints a line "listening ADDR" for every address. Without -a it
 listens on the Unix socket DISK.sock, which only you and the superuser can connect to, and says
@@ -266,7 +269,7 @@ func (s *server) access() (*tls.Config, error) {
 
 // defaultAddr is where a disk is served if nobody says otherwise.
 func defaultAddr(disk string) (address, error) {
-	name := disk + ".sock"
+	name := localName(disk) + ".sock"
 	as, err := parseAddrs("-a", []string{"unix!" + name}, false)
 	if err != nil {
 		return address{}, usagef("cannot listen on %s: %w (choose an address with -a)", name, errors.Unwrap(err))
@@ -275,19 +278,48 @@ func defaultAddr(disk string) (address, error) {
 }
 
 // open opens the disk, which it makes first if that was asked for; undo removes what it made.
-func (s *server) open(ctx context.Context) (dev *blkdev.File, undo func(), err error) {
+func (s *server) open(ctx context.Context) (dev disk, undo func(), err error) {
 	if s.create != 0 {
-		if _, err := os.Stat(s.disk); errors.Is(err, fs.ErrNotExist) {
+		none, err := s.isNone()
+		if err != nil {
+			return nil, nil, err
+		}
+		if none {
 			r := reamer{disk: s.disk, size: s.create, sip: s.keyFile != "", keyFile: s.keyFile, out: s.errw}
-			return r.ream(ctx)
+			if dev, undo, err = r.ream(ctx); err != nil || !nbd.IsAddress(s.disk) {
+				return dev, undo, err
+			}
+			// Open it again as a server does, which is more patient than one that reams.
+			if err := dev.Close(); err != nil {
+				return nil, nil, err
+			}
 		}
 	}
-	dev, err = openDisk(s.disk, s.readOnly)
+	dev, err = openDiskFor(ctx, s.disk, nbd.Options{ReadOnly: s.readOnly, Logger: s.log})
 	return dev, func() {}, err
 }
 
+// isNone reports whether the disk has yet to be made: there is no such file, or nothing at the address.
+func (s *server) isNone() (bool, error) {
+	if !nbd.IsAddress(s.disk) {
+		_, err := os.Stat(s.disk)
+		return errors.Is(err, fs.ErrNotExist), nil
+	}
+	dev, err := openDisk(s.disk, true)
+	if err != nil {
+		return false, err
+	}
+	defer dev.Close()
+	size, err := dev.Size()
+	if err != nil {
+		return false, err
+	}
+	what, err := looksLike(dev, size)
+	return err == nil && what == "", err
+}
+
 // load loads the disk and says what it is, in the words of the reference.
-func (s *server) load(dev *blkdev.File) (*gefs.FS, error) {
+func (s *server) load(dev disk) (*gefs.FS, error) {
 	var err error
 	if s.key, err = readKey(s.keyFile); err != nil {
 		return nil, err

@@ -12,9 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"gefs9p/blkdev"
 	"gefs9p/blkfmt"
 	"gefs9p/gefs"
+	"gefs9p/nbd"
 	"gefs9p/ninep"
 	"gefs9p/salvage"
 	"gefs9p/snap"
@@ -66,16 +66,19 @@ func (t *transfer) flags(cmd *cobra.Command) {
 }
 
 // take takes the command's streams, and DISK[:LABEL]. A colon is part of the disk's name if there is a file
-// of that name.
+// of that name. At an address, which has colons of its own, the label stands behind a number sign.
 func (t *transfer) take(cmd *cobra.Command, arg string) error {
 	t.in, t.out, t.errw = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 	t.disk, t.label = arg, snap.Main
-	if _, err := os.Stat(arg); err == nil {
+	sep := ":"
+	if nbd.IsAddress(arg) {
+		sep = "#"
+	} else if _, err := os.Stat(arg); err == nil {
 		return nil
 	}
-	if i := strings.LastIndexByte(arg, ':'); i > 0 {
+	if i := strings.LastIndex(arg, sep); i > 0 {
 		if t.disk, t.label = arg[:i], arg[i+1:]; t.label == "" {
-			return usagef("%s: no snapshot is named behind the colon", arg)
+			return usagef("%s: no snapshot is named behind the %q", arg, sep)
 		}
 	}
 	return nil
@@ -122,7 +125,7 @@ func (t *transfer) with(ctx context.Context, readOnly bool, f func() error) (err
 }
 
 // known refuses a label that is not there.
-func (t *transfer) known(dev *blkdev.File) error {
+func (t *transfer) known(dev disk) error {
 	for _, l := range t.w.fs.Labels() {
 		if l.Name == t.label {
 			return nil
