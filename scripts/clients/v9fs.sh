@@ -61,8 +61,10 @@ start() {
 	"$work/gefs9p" serve -A -a 'tcp!127.0.0.1!0' -a "unix!$socket" -m 128M "$disk" >"$work/out" 2>>"$work/log" &
 	server=$!
 	for _ in $(seq 300); do
-		port=$(sed -n 's/^listening .*:\([0-9]*\)$/\1/p' "$work/out")
-		[ "$(grep -c ^listening "$work/out")" -lt 2 ] || return 0
+		if [ "$(grep -c ^listening "$work/out")" -ge 2 ]; then # both lines, and only then the port
+			port=$(sed -n 's/^listening .*:\([0-9]*\)$/\1/p' "$work/out")
+			return 0
+		fi
 		kill -0 "$server" 2>/dev/null || break
 		sleep .1
 	done
