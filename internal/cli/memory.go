@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime/debug"
 
+	"gefs9p/nbd"
 	"gefs9p/ninep"
 )
 
@@ -29,6 +30,15 @@ func limitGarbage(total, cache int64) {
 	if total > 0 && total < plenty {
 		debug.SetMemoryLimit(total / 4 * 3) // the rest is for the kernel's copy of code and disk
 	}
+}
+
+// unflushed returns how many bytes of writes may be unflushed on a disk on NBD, where there are total bytes of memory.
+// They are kept besides the cache.
+func unflushed(total int64) int64 {
+	if total <= 0 {
+		return nbd.DefaultUnflushed
+	}
+	return min(max(total/16, 1<<20), nbd.DefaultUnflushed)
 }
 
 // connLimits returns what connections may take where there are total bytes of memory, so many of them for

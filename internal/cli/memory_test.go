@@ -2,6 +2,14 @@ package cli
 
 import "testing"
 
+func TestUnflushedWritesAreASmallPartOfMemory(t *testing.T) {
+	for total, want := range map[int64]int64{0: 64 << 20, 1 << 20: 1 << 20, 64 << 20: 4 << 20, 512 << 20: 32 << 20, 1 << 30: 64 << 20, 1 << 40: 64 << 20} {
+		if got := unflushed(total); got != want {
+			t.Errorf("of %d bytes: %d, want %d", total, got, want)
+		}
+	}
+}
+
 func TestLittleMemoryMakesForSmallFramesAndFewConnections(t *testing.T) {
 	const mib = 1 << 20
 	for _, c := range []struct {

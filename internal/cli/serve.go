@@ -295,7 +295,7 @@ func (s *server) open(ctx context.Context) (dev disk, undo func(), err error) {
 			}
 		}
 	}
-	dev, err = openDiskFor(ctx, s.disk, nbd.Options{ReadOnly: s.readOnly, Logger: s.log})
+	dev, err = openDiskFor(ctx, s.disk, nbd.Options{ReadOnly: s.readOnly, Unflushed: unflushed(memory()), Logger: s.log})
 	return dev, func() {}, err
 }
 

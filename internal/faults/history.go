@@ -65,7 +65,16 @@ func newHistory(base *Disk) *History {
 // What the server does in the background gets turns between operations, more of them or fewer, always the
 // same. Where the operations should be done the same way again, RecordAlone is to be preferred.
 func Record(base *Disk, ops []Op, hold bool) (*History, error) {
+	return RecordThrough(base, ops, hold, func(disk *blkdev.Crash) (blkdev.Device, error) { return disk, nil })
+}
+
+// RecordThrough is Record with something between the file system and the disk that notes every write.
+func RecordThrough(base *Disk, ops []Op, hold bool, through func(*blkdev.Crash) (blkdev.Device, error)) (*History, error) {
 	disk := blkdev.NewCrash(base.Image)
+	dev, err := through(disk)
+	if err != nil {
+		return nil, err
+	}
 	h := newHistory(base)
 	r := base.Runner()
 	note := func() {
@@ -77,7 +86,7 @@ func Record(base *Disk, ops []Op, hold bool) (*History, error) {
 		disk.Mark(mark{begins: len(h.Ops) + 1, synced: -1})
 	}
 	note()
-	if err := r.Open(disk, hold); err != nil {
+	if err := r.Open(dev, hold); err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
 	turns := rand.New(rand.NewPCG(11, 11))
