@@ -41,6 +41,9 @@ const qidMax = 1 << 62
 type ReceiveOptions struct {
 	Name     string      // of the new label; empty: as on the disk that it was sent from
 	Progress func(Moved) // called now and then, by the goroutine that receives
+
+	// under is the label of which the snapshot must be one that SendLatest sends; parts of others are given up.
+	under string
 }
 
 // Receive reads a stream and makes the snapshot of it that was sent. The snapshot gets its name in the
@@ -64,6 +67,11 @@ func (fs *FS) Receive(ctx context.Context, r io.Reader, opt ReceiveOptions) (Mov
 	rc := &receiver{fs: fs, ctx: ctx, c: c, in: in, name: opt.Name, progress: opt.Progress}
 	if rc.name == "" {
 		rc.name = in.Header.Label
+	}
+	if opt.under != "" {
+		if err := fs.onlyPart(c, opt.under, &in.Header); err != nil {
+			return Moved{Label: rc.name}, err
+		}
 	}
 	err = rc.receive()
 	rc.sum.Label, rc.sum.Base, rc.sum.Bytes = rc.name, rc.base, in.Off()
@@ -119,6 +127,62 @@ func (fs *FS) GiveUp(ctx context.Context, name string) error {
 		return err
 	}
 	return fs.Sync(ctx)
+}
+
+// onlyPart refuses a stream that is not of the label that is followed, and gives up parts of streams that are not
+// this one.
+func (fs *FS) onlyPart(c *ninep.Ctx, label string, h *stream.Header) error {
+	if !strings.HasPrefix(h.Label, label+followTag) {
+		return fmt.Errorf("the stream is of %s, and %s is followed", h.Label, label)
+	}
+	if err := fs.onlyOne(c, h); err != nil {
+		return err
+	}
+	for _, l := range fs.forest.Labels() {
+		name, ok := strings.CutSuffix(l.Name, receivingTag)
+		if !ok || !strings.HasPrefix(name, label+followTag) {
+			continue
+		}
+		var m stream.Mark
+		err := fs.begin(c, 0)
+		if err == nil {
+			var t *snap.Tree
+			if t, err = fs.forest.Open(l.Name); err == nil {
+				m, err = mark(c, t)
+				t.Close()
+			}
+			fs.end(c)
+		}
+		if err != nil {
+			return err
+		}
+		if m.ID == h.ID() && name == h.Label {
+			continue
+		}
+		if err := fs.DeleteLabel(c, l.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onlyOne deletes a snapshot that has the name of the one in the stream, and is another: one that was there until
+// somebody deleted it on the disk that is followed.
+func (fs *FS) onlyOne(c *ninep.Ctx, h *stream.Header) error {
+	other := false
+	err := fs.begin(c, 0)
+	if err == nil {
+		if rec, rerr := fs.record(h.Label); rerr == nil {
+			var o origin
+			o, err = fs.origin(guard(c), rec)
+			other = err == nil && !o.same(h.Snap, h.SnapFrom)
+		}
+		fs.end(c)
+	}
+	if err == nil && other {
+		err = fs.DeleteLabel(c, h.Label)
+	}
+	return err
 }
 
 // A receiver makes a snapshot of a stream. It has the tree open between start and the end.

@@ -32,6 +32,18 @@ func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 // MarshalText is String, for JSON.
 func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
+// UnmarshalText is the reverse of MarshalText.
+func (d *Digest) UnmarshalText(p []byte) error {
+	b, err := hex.DecodeString(string(p))
+	if err == nil && len(b) != len(d) {
+		err = fmt.Errorf("digest of %d bytes, not %d", len(b), len(d))
+	}
+	if err == nil {
+		copy(d[:], b)
+	}
+	return err
+}
+
 // IdentSize is the length of an encoded Ident.
 const IdentSize = 28
 

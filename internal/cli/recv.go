@@ -2,15 +2,19 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"gefs9p/blkdev"
 	"gefs9p/gefs"
 	"gefs9p/snap"
 	"gefs9p/stream"
@@ -26,8 +30,10 @@ type taker struct {
 
 func newRecv() *cobra.Command {
 	var r taker
+	fo := follower{}
+	follow := false
 	cmd := &cobra.Command{
-		Use:   "recv DISK [NAME]",
+		Use:   "recv DISK [NAME] | recv --follow DISK -- COMMAND...",
 		Short: "make the snapshot of a stream that send wrote",
 		Long: `Recv reads a stream from standard input, or from a file, and makes the snapshot of it on
 DISK, under the name that it had where it was sent from, or NAME. The name appears when all of it has
@@ -43,15 +49,38 @@ nothing has come; it wants NAME. --abort gives up what has come. On a disk that 
 Owners are kept as numbers: send the snapshot adm as well, which has the users file. A received snapshot
 does not change. To work in it: 'gefs9p ctl snap -m NAME work', or 'snap rollback main NAME'.
 
+With --follow the disk becomes a standby, seconds behind another: every two seconds, or as --every says, COMMAND is run
+with a label and what the disk has of it behind it, and is to print what 'send --follow' prints on the other
+machine. The two newest snapshots of each label are kept. It goes on, whatever fails there, until it is
+ended. 'gefs9p promote' makes the disk take the other's place.
+
 The disk must not be served.
 
 ` + keyHelp,
 		Example: `  gefs9p recv --input monday.gefs backup.img
+  gefs9p recv --follow standby.img -- ssh server gefs9p send --follow /srv/disk.img
   gefs9p recv --input monday.gefs backup.img main.monday
   ssh server gefs9p send -i monday disk.img tuesday | gefs9p recv backup.img
   gefs9p recv --where backup.img tuesday`,
-		Args: diskAnd("name", false),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if !follow {
+				return diskAnd("name", false)(cmd, args)
+			}
+			if n := cmd.ArgsLenAtDash(); n != 1 || len(args) < 2 || args[0] == "" {
+				return errors.New("--follow wants a disk, and behind -- a command")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if follow {
+				if r.where || r.abort || r.file != "" || fo.every <= 0 {
+					return usagef("--follow goes with --label, --every, --json and --keyfile, and --every is a time")
+				}
+				fo.mover = r.mover
+				fo.take(cmd, args[:1])
+				fo.command = args[1:]
+				return fo.run(cmd.Context())
+			}
 			r.take(cmd, args)
 			switch {
 			case r.where && r.abort:
@@ -68,6 +97,9 @@ The disk must not be served.
 	f.StringVar(&r.file, "input", "", "read the stream from `FILE`")
 	f.BoolVar(&r.where, "where", false, "only print how far NAME has come")
 	f.BoolVar(&r.abort, "abort", false, "give up what has come of NAME")
+	f.BoolVar(&follow, "follow", false, "receive what COMMAND prints, again and again")
+	f.StringSliceVar(&fo.labels, "label", []string{snap.Main, snap.Adm}, "follow the label `NAME`; may be given many times")
+	f.DurationVar(&fo.every, "every", 2*time.Second, "time between two rounds")
 	r.flags(cmd)
 	return cmd
 }
@@ -144,9 +176,7 @@ func newDigest() *cobra.Command {
 		Short: "print the digest of what a snapshot holds",
 		Long: `Digest reads all that the snapshot holds and prints a digest of it: a chain of SHA-256 over
 every name, byte, mode, owner, time, qid and version, but nothing of where it lies. Two snapshots with
-the same digest hold the same, on whatever disks.
-
-The disk must not be served.
+the same digest hold the same, on whatever disks. A disk that is served is asked on its console.
 
 ` + keyHelp,
 		Example: `  gefs9p digest disk.img monday
@@ -162,6 +192,10 @@ The disk must not be served.
 				return err
 			})
 			meter.clear()
+			var locked *blkdev.LockedError
+			if _, serr := os.Stat(m.disk + ".ctl"); errors.As(err, &locked) && serr == nil {
+				err = m.liveDigest(cmd.Context(), &sum)
+			}
 			if err != nil {
 				return err
 			}
@@ -174,4 +208,18 @@ The disk must not be served.
 	}
 	m.flags(cmd)
 	return cmd
+}
+
+// liveDigest asks the server of the disk.
+func (m *mover) liveDigest(ctx context.Context, sum *gefs.Moved) error {
+	console, err := dialConsole(ctx, m.disk+".ctl")
+	if err != nil {
+		return err
+	}
+	defer console.Close()
+	var b bytes.Buffer
+	if err := console.Run(ctx, []string{"--json", "digest", m.label}, &b); err != nil {
+		return fmt.Errorf("%s: %w", m.disk, err)
+	}
+	return json.Unmarshal(b.Bytes(), sum)
 }

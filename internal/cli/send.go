@@ -8,11 +8,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"gefs9p/blkdev"
+	"gefs9p/cons"
 	"gefs9p/gefs"
 	"gefs9p/snap"
 	"gefs9p/stream"
@@ -35,12 +38,14 @@ type sender struct {
 	base   string
 	file   string // empty: standard output
 	resume string
+	follow bool
+	have   string // what the disk has that follows
 }
 
 func newSend() *cobra.Command {
 	var s sender
 	cmd := &cobra.Command{
-		Use:   "send [-i OLD] DISK SNAP",
+		Use:   "send [-i OLD] DISK|SERVER SNAP | send --follow DISK|SERVER LABEL [TOKEN]",
 		Short: "write a snapshot as a stream, whole or as the difference to another",
 		Long: `Send writes what the snapshot SNAP holds to standard output, or to a file, as a stream from
 which recv makes the same snapshot on another disk: every name, byte, mode, owner, time, qid and
@@ -51,7 +56,13 @@ The stream is verified as it is received. It may be cut anywhere. A FILE that ho
 gone on with when the same command is given again. Over a connection, recv --where says how far it
 came, and --resume goes on from there.
 
-The disk must not be served. The last line says the digest of what was sent: of a whole stream it is
+A disk that is served is asked on its console, and what is sent stays as it is while others work: a
+mutable label is sent as it is at the beginning. SERVER is such a console's socket.
+
+With --follow, LABEL is sent as it is now to a disk that follows: see 'gefs9p help recv'. TOKEN says
+what that has.
+
+The last line says the digest of what was sent: of a whole stream it is
 the snapshot's own, which 'gefs9p digest' computes on any disk.
 
 ` + keyHelp,
@@ -60,9 +71,20 @@ the snapshot's own, which 'gefs9p digest' computes on any disk.
   gefs9p send disk.img monday | ssh backup gefs9p recv /dev/sdb1
   gefs9p send --resume "$(ssh backup gefs9p recv --where /dev/sdb1 monday)" disk.img monday |
       ssh backup gefs9p recv /dev/sdb1`,
-		Args: diskAnd("snapshot", true),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if s.follow && len(args) == 3 {
+				args = args[:2] // the token may be empty
+			}
+			return diskAnd("snapshot", true)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.take(cmd, args)
+			if s.follow && (s.base != "" || s.file != "" || s.resume != "") {
+				return usagef("--follow finds out by itself what to send: leave -i, -o and --resume out")
+			}
+			if len(args) == 3 {
+				s.have = args[2]
+			}
 			return s.run(cmd.Context())
 		},
 	}
@@ -70,6 +92,7 @@ the snapshot's own, which 'gefs9p digest' computes on any disk.
 	f.StringVarP(&s.base, "base", "i", "", "send only what differs from the snapshot `OLD`")
 	f.StringVarP(&s.file, "output", "o", "", "write to `FILE`, behind the part of the stream that it has")
 	f.StringVar(&s.resume, "resume", "", "go on where recv --where says, `TOKEN`; empty for the beginning")
+	f.BoolVar(&s.follow, "follow", false, "send what LABEL is now to a disk that has what TOKEN says")
 	s.flags(cmd)
 	return cmd
 }
@@ -180,7 +203,7 @@ func (s *sender) run(ctx context.Context) error {
 		return usagef("a stream is nothing for a terminal: send it to a file with -o, or through a pipe")
 	}
 	sum, err := s.send(ctx, s.out, opt)
-	if err != nil {
+	if err != nil || s.follow && sum.Already {
 		return err
 	}
 	return s.summary(s.errw, "sent", sum)
@@ -191,11 +214,63 @@ func (s *sender) send(ctx context.Context, w io.Writer, opt gefs.SendOptions) (s
 	m := newMeter(s.errw)
 	defer m.clear()
 	opt.Progress = func(p gefs.Moved) { m.showMoved("sending", p) }
-	err = s.with(true, func(fsys *gefs.FS) (err error) {
-		sum, err = fsys.Send(ctx, outlets{w}, opt)
+	w = outlets{w}
+	if info, serr := os.Stat(s.disk); serr == nil && info.Mode()&fs.ModeSocket != 0 {
+		return s.live(ctx, s.disk, w, opt)
+	}
+	err = s.with(!s.follow, func(fsys *gefs.FS) (err error) {
+		if s.follow {
+			h, err := gefs.ParseHaving(s.have)
+			if err == nil {
+				sum, err = fsys.SendLatest(ctx, w, opt.Snap, h, opt.Progress)
+			}
+			return err
+		}
+		sum, err = fsys.Send(ctx, w, opt)
 		return err
 	})
+	var locked *blkdev.LockedError
+	if errors.As(err, &locked) {
+		if _, serr := os.Stat(s.disk + ".ctl"); serr == nil {
+			return s.live(ctx, s.disk+".ctl", w, opt)
+		}
+	}
 	return sum, err
+}
+
+// live has the server send whose console's socket path is.
+func (s *sender) live(ctx context.Context, path string, w io.Writer, opt gefs.SendOptions) (gefs.Moved, error) {
+	console, err := dialConsole(ctx, path)
+	if err != nil {
+		return gefs.Moved{}, err
+	}
+	defer console.Close()
+	words := []string{"send"}
+	switch {
+	case s.follow:
+		words = append(words, "-f", opt.Snap, s.have)
+	default:
+		if opt.Base != "" {
+			words = append(words, "-i", opt.Base)
+		}
+		if opt.From != nil {
+			words = append(words, "-r", opt.From.Token())
+		}
+		if opt.Append {
+			words = append(words, "-a")
+		}
+		words = append(words, opt.Snap)
+	}
+	in := &cons.StreamReader{W: w}
+	err = console.Run(ctx, words, in)
+	var failure cons.Failure
+	switch {
+	case errors.As(err, &failure) && strings.Contains(string(failure), gefs.ErrOtherPart.Error()):
+		err = gefs.ErrOtherPart
+	case errors.As(err, &failure):
+		err = fmt.Errorf("%s: %w", s.disk, err)
+	}
+	return in.Sum, err
 }
 
 // outlets is a Writer whose errors are outErrors.

@@ -240,3 +240,62 @@ func TestSendAndRecvRefuse(t *testing.T) {
 	}
 	sound(t, copied)
 }
+
+// TestADiskThatIsServedIsSent sends through the console, while files are made.
+func TestADiskThatIsServedIsSent(t *testing.T) {
+	disk, copied := newDisk(t), newDisk(t)
+	fill(t, disk, 3<<20)
+	l := start(t, 1, "serve", disk)
+	root := l.attach(l.addrs[0])
+	must(t, "ctl", "-s", disk, "snap", "main", "one")
+	if err := root.Create("more", 0644, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.WriteAt([]byte("text"), 0); err != nil {
+		t.Fatal(err)
+	}
+	digest := must(t, "digest", disk, "one")
+	for _, from := range []string{disk, disk + ".ctl"} {
+		stream, errs, code := command("send", from, "one")
+		if code != 0 || !strings.Contains(errs, strings.TrimSpace(digest)) {
+			t.Fatalf("exit code %d: %s", code, errs)
+		}
+		if _, errs, code := feed([]byte(stream), "recv", copied); code != 0 {
+			t.Fatal(errs)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "two")
+	must(t, "send", "-o", file, "-i", "one", disk, "main")
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(whole) > 10000 {
+		t.Errorf("the difference has %d bytes", len(whole))
+	}
+	must(t, "send", "-o", file+"x", disk, "one")
+	long, err := os.ReadFile(file + "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file+"x", long[:len(long)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "send", "-o", file+"x", disk, "one")
+	if p, err := os.ReadFile(file + "x"); err != nil || !bytes.Equal(p, long) {
+		t.Errorf("gone on with, it has %d bytes, not %d: %v", len(p), len(long), err)
+	}
+	refused(t, filepath.Dir(file), 1, []string{"another stream"}, "send", "-o", file+"x", disk, "main")
+	refused(t, filepath.Dir(file), 1, []string{disk, "nosuch", "does not exist"}, "send", disk, "nosuch")
+	must(t, "recv", "--input", file, copied, "two")
+	if code := l.stop(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	for here, there := range map[string]string{"one": "one", "main": "two"} {
+		if a, b := must(t, "digest", disk, here), must(t, "digest", copied, there); a != b {
+			t.Errorf("%s: %s and %s", here, a, b)
+		}
+	}
+	sound(t, disk)
+	sound(t, copied)
+}
