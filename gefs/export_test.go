@@ -29,6 +29,13 @@ func (fs *FS) ToClear() int {
 	return len(fs.sweeper.jobs)
 }
 
+// TreeVersion returns how many batches of changes were made to a tree that somebody is attached to.
+func (fs *FS) TreeVersion(label string) uint64 {
+	fs.mountMu.Lock()
+	defer fs.mountMu.Unlock()
+	return fs.mounts[label].tree.Version()
+}
+
 // DataBlocks returns the number of data blocks of the file with this qid path.
 func (fs *FS) DataBlocks(label string, qid uint64) (n int, err error) {
 	c, end := fs.Background()

@@ -22,6 +22,7 @@ const (
 	Truncate Kind = "truncate" // [Len]
 	Remove   Kind = "remove"
 	Rename   Kind = "rename" // [To] in the same directory
+	Move     Kind = "move"   // [To] a path; what is there is replaced, as rename(2) does
 	Chmod    Kind = "chmod"  // [Mode]
 	Label    Kind = "label"  // a snapshot of main, named Path
 	Unlabel  Kind = "unlabel"
@@ -55,7 +56,7 @@ func (op Op) String() string {
 		return fmt.Sprintf("%s %s %d", op.Kind, op.Path, op.Len)
 	case Remove, Label, Unlabel:
 		return fmt.Sprintf("%s %s", op.Kind, op.Path)
-	case Rename, Rollback:
+	case Rename, Move, Rollback:
 		return fmt.Sprintf("%s %s %s", op.Kind, op.Path, op.To)
 	case Fill, Drain, Enlarge, Grow:
 		return fmt.Sprintf("%s %d", op.Kind, op.Len)
@@ -92,7 +93,7 @@ func ParseOps(text string) ([]Op, error) {
 			_, err = fmt.Sscanf(line, kind+" %s %d", &op.Path, &op.Len)
 		case Remove, Label, Unlabel:
 			_, err = fmt.Sscanf(line, kind+" %s", &op.Path)
-		case Rename, Rollback:
+		case Rename, Move, Rollback:
 			_, err = fmt.Sscanf(line, kind+" %s %s", &op.Path, &op.To)
 		case Fill, Drain, Enlarge, Grow:
 			_, err = fmt.Sscanf(line, kind+" %d", &op.Len)
@@ -133,6 +134,15 @@ func (op Op) Fits(o *gefstest.Oracle) bool {
 		return n != nil && op.Path != "." && (!n.Dir || o.Empty(op.Path))
 	case Rename:
 		return n != nil && op.Path != "." && o.Nodes[path.Join(path.Dir(op.Path), op.To)] == nil
+	case Move:
+		to := o.Nodes[op.To]
+		switch {
+		case n == nil || op.Path == "." || op.To == op.Path || !isDir(path.Dir(op.To)):
+			return false
+		case n.Dir && strings.HasPrefix(op.To, op.Path+"/"):
+			return false
+		}
+		return to == nil || to.Dir == n.Dir && op.To != "." && (!to.Dir || o.Empty(op.To))
 	case Chmod:
 		return n != nil && op.Path != "."
 	case Label:
@@ -160,6 +170,8 @@ func (op Op) Predict(o *gefstest.Oracle, now int64) {
 		o.Remove(op.Path, now)
 	case Rename:
 		o.Rename(op.Path, op.To, now)
+	case Move:
+		o.Move(op.Path, op.To, now)
 	case Chmod:
 		o.Chmod(op.Path, op.Mode)
 	case Label:
@@ -187,6 +199,7 @@ const (
 type Source struct {
 	R     *rand.Rand
 	Full  bool // the disk may get full
+	Moves bool // half of it are moves between directories
 	N     int  // names handed out so far
 	fills int
 }
@@ -234,6 +247,9 @@ func (s *Source) think(o *gefstest.Oracle) []Op {
 	full := s.fills%2 == 1 // what much else hangs on would be refused
 	p := pick(r, files)
 	size := len(o.Nodes[p].Data)
+	if s.Moves && r.IntN(2) == 0 {
+		return []Op{s.move(o, files, dirs)}
+	}
 	switch op := r.IntN(1000); {
 	case op < 200 && len(files) < maxFiles:
 		return []Op{{Kind: Create, Path: path.Join(pick(r, dirs), s.name("f")), Mode: 0644}}
@@ -276,6 +292,19 @@ func (s *Source) think(o *gefstest.Oracle) []Op {
 		return []Op{{Kind: Fsync}}
 	}
 	return []Op{{Kind: Create, Path: path.Join(pick(r, dirs), s.name("f")), Mode: 0600}, {Kind: Fsync}}[r.IntN(2):]
+}
+
+// move returns a move of a file or directory, half of the time onto another one.
+func (s *Source) move(o *gefstest.Oracle, files, dirs []string) Op {
+	from, kind := files, "f"
+	if s.R.IntN(4) == 0 {
+		from, kind = dirs, "d"
+	}
+	op := Op{Kind: Move, Path: pick(s.R, from), To: path.Join(pick(s.R, dirs), s.name(kind))}
+	if s.R.IntN(2) == 0 {
+		op.To = pick(s.R, from)
+	}
+	return op
 }
 
 // labels returns something to do with snapshots.

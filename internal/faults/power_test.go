@@ -12,6 +12,9 @@ import (
 // powerOps is how many operations are in the trace of the power cuts.
 const powerOps = 10000
 
+// movesOps is how many are in the trace of the power cuts during moves.
+const movesOps = 2000
+
 // history does a script of random operations for a row, fewer with -short.
 func history(t *testing.T, row *Row, ops int) *History {
 	t.Helper()
@@ -90,6 +93,54 @@ func TestPowerCutAtEveryWrite(t *testing.T) {
 	cuts := slices.Collect(h.Trace.Boundaries())
 	t.Logf("%d write boundaries", len(cuts))
 	h.cuts(t, row, Apart(cuts))
+}
+
+// TestPowerCutDuringMoves has a trace of which half is moves between directories, over others as well, and cuts the
+// power at writes and between them: what was moved is in one of the two places, and what it replaced is gone
+// only if it is in the other one. That is what being the state after some operations says.
+func TestPowerCutDuringMoves(t *testing.T) {
+	row := flags.Row(t, 1, Size{Ordinary: 1000, Short: 100})
+	disk, err := NewDisk(1500)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script, err := row.Script()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if script == nil {
+		script = (&Source{R: row.Rand(1), Moves: true}).Ops(disk.Oracle, movesOps)
+	}
+	h, err := RecordAlone(disk, script, row.Seed()%2 == 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moves, over, o := 0, 0, disk.Oracle.Clone()
+	for i, op := range h.Ops {
+		if op.Kind == Move {
+			moves++
+			if o.Nodes[op.To] != nil {
+				over++
+			}
+		}
+		op.Predict(o, h.secs[i])
+	}
+	t.Logf("%d operations, %d of them moves, %d over something; %d events", len(h.Ops), moves, over, h.Trace.Len())
+	if *flags.script == "" && (moves < len(h.Ops)/4 || over < moves/10) {
+		t.Error("there should be more")
+	}
+	// Whole prefixes of the writes and mixtures take turns.
+	h.cuts(t, row, func(yield func(blkdev.Cut) bool) {
+		next, stop := iter.Pull(WindowCuts(h.Trace, row.Seed()))
+		defer stop()
+		for _, cut := range slices.Collect(Apart(slices.Collect(h.Trace.Boundaries()))) {
+			if mixed, ok := next(); !yield(cut) || ok && !yield(mixed) {
+				return
+			}
+		}
+		for mixed, ok := next(); ok && yield(mixed); mixed, ok = next() {
+		}
+	})
 }
 
 // TestUnsyncedWritesLostTornReordered is the same with only some of the writes since the last flush on the

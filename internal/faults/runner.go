@@ -109,7 +109,7 @@ func (r *Runner) perform(c *ninep.Ctx, op Op) error {
 	defer root.Clunk(c)
 	at := op.Path
 	switch op.Kind {
-	case Create, Mkdir:
+	case Create, Mkdir, Move:
 		at = path.Dir(op.Path)
 	case Fsync:
 		at = "."
@@ -136,6 +136,8 @@ func (r *Runner) perform(c *ninep.Ctx, op Op) error {
 	case Rename:
 		st.Name = op.To
 		err = f.Wstat(c, &st)
+	case Move:
+		err = move(c, root, f, op)
 	case Chmod:
 		st.Mode = op.Mode
 		err = f.Wstat(c, &st)
@@ -163,6 +165,16 @@ func (r *Runner) enlarge(by int64, grow bool) error {
 		return errors.New("the device cannot be made longer")
 	}
 	return dev.Enlarge(size + by)
+}
+
+// move is a renameat of 9P2000.L out of the directory from.
+func move(c *ninep.Ctx, root, from ninep.File, op Op) error {
+	to, err := gefstest.Walk(c, root, path.Dir(op.To))
+	if err != nil {
+		return fmt.Errorf("walk: %w", err)
+	}
+	defer to.Clunk(c)
+	return from.(ninep.LinuxFile).RenameAt(c, path.Base(op.Path), to, path.Base(op.To))
 }
 
 // IsFull reports whether the error is what a client is told when the disk is full.

@@ -174,7 +174,21 @@ func (o *Oracle) Remove(p string, now int64) {
 
 // Rename gives the file at p another name in its directory.
 func (o *Oracle) Rename(p, name string, now int64) {
-	q := path.Join(path.Dir(p), name)
+	o.move(p, path.Join(path.Dir(p), name))
+	o.touch(path.Dir(p), now)
+}
+
+// Move gives what is at p the path q, and replaces what is there.
+func (o *Oracle) Move(p, q string, now int64) {
+	if o.Nodes[q] != nil {
+		o.del(q)
+	}
+	o.move(p, q)
+	o.touch(path.Dir(p), now)
+	o.touch(path.Dir(q), now)
+}
+
+func (o *Oracle) move(p, q string) {
 	for _, old := range slices.Sorted(maps.Keys(o.Nodes)) {
 		if old == p || strings.HasPrefix(old, p+"/") {
 			n := o.Nodes[old]
@@ -182,7 +196,6 @@ func (o *Oracle) Rename(p, name string, now int64) {
 			o.put(q+old[len(p):], &Node{Dir: n.Dir, Mode: n.Mode, Mtime: n.Mtime, Data: n.Data})
 		}
 	}
-	o.touch(path.Dir(p), now)
 }
 
 // Label records the present tree under a name. Unlabel forgets it.
