@@ -52,8 +52,10 @@ func (e *exposition) sample(v float64, labels ...string) {
 
 func (e *exposition) line(suffix string, v float64, labels ...string) {
 	e.b.WriteString(e.name + suffix)
+	sep := byte('{')
 	for i := 0; i+1 < len(labels); i += 2 {
-		e.b.WriteByte(",{"[min(1-min(i, 1), 1)])
+		e.b.WriteByte(sep)
+		sep = ','
 		e.b.WriteString(labels[i] + `="` + escape(labels[i+1]) + `"`)
 	}
 	if len(labels) > 1 {

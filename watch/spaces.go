@@ -70,7 +70,7 @@ type snapshot struct {
 	snap.LabelInfo
 	before, after blkfmt.Gen // labels beside it, by generation; NoGen at the ends and beside what changes
 	Made          time.Time  // zero if its name does not say
-	Kind          string     // "written", "minute", "hour", "day", "by hand"
+	Kind          string     // "can be written", "minute", "hour", "day", "by hand"
 	holding       holding
 }
 
@@ -101,7 +101,7 @@ func (w *Watcher) snapshots() (list []snapshot, more int) {
 		}
 		s := snapshot{LabelInfo: l, before: blkfmt.NoGen, after: blkfmt.NoGen}
 		if s.Kind, s.Made = madeAt(l.Name); l.Mutable {
-			s.Kind, s.Made = "written", time.Time{}
+			s.Kind, s.Made = "can be written", time.Time{}
 		}
 		list = append(list, s)
 	}
