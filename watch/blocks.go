@@ -91,10 +91,16 @@ func (s stretch) add(cells []int64, a blkfmt.Addr, bytes int64) {
 type blockMap struct {
 	mu   sync.Mutex
 	at   time.Time
+	keep time.Duration
 	last *mapView
 }
 
-const mapKept = 2 * time.Second
+// A map is kept for mapKept, or for so many times as long as it took: on a disk in a million pieces the arenas are
+// locked for longer while their free ranges are copied.
+const (
+	mapKept  = 2 * time.Second
+	mapShare = 50
+)
 
 // A mapView is the map as the page shows it.
 type mapView struct {
@@ -125,8 +131,10 @@ func (w *Watcher) blockMap() *mapView {
 	b := &w.blocks
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.last == nil || time.Since(b.at) > mapKept {
+	if b.last == nil || time.Since(b.at) > b.keep {
+		began := time.Now()
 		b.last, b.at = w.drawMap(), time.Now()
+		b.keep = max(mapKept, mapShare*b.at.Sub(began))
 	}
 	return b.last
 }

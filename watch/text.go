@@ -81,15 +81,24 @@ func long(d time.Duration) string {
 	return fmt.Sprintf("%d d", int(d.Hours()/24))
 }
 
+// marksShown is how many marks may stand on one letter. No script needs more; with many they cover other lines.
+const marksShown = 2
+
 // plain spells out the runes of a text that do not show, or change how others are shown. Bytes that are no
 // UTF-8 are spelled out too.
 func plain(s string) string {
 	var b strings.Builder
+	marks := marksShown // a mark at the beginning would be on what stands before
 	for i, r := range s {
+		if !unicode.Is(unicode.Mn, r) {
+			marks = 0
+		} else {
+			marks++
+		}
 		switch {
 		case r == unicode.ReplacementChar && !strings.HasPrefix(s[i:], "\uFFFD"):
 			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case r == ' ' || unicode.IsGraphic(r) && !unicode.IsSpace(r) && !unicode.Is(unicode.Mn, r):
+		case r == ' ' || unicode.IsGraphic(r) && !unicode.IsSpace(r) && marks <= marksShown:
 			b.WriteRune(r)
 		case r < 0x10000:
 			fmt.Fprintf(&b, `\u%04x`, r)

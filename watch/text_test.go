@@ -28,7 +28,7 @@ func TestPlainShowsWhatDoesNotShow(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
 		{"main@day", "main@day"}, {"Grüße 世界", "Grüße 世界"}, {"a\nb\tc", `a\u000ab\u0009c`},
 		{"x\u202egnp.exe", `x\u202egnp.exe`}, {"a\u200bb", `a\u200bb`}, {"bad\xff", `bad\xff`}, {"\uFFFD", "\uFFFD"},
-		{"e\u0301\u0301", `e\u0301\u0301`}, {"\x00", `\u0000`}, {"\U000e0041", `\U000e0041`}, {"a\u00a0b", `a\u00a0b`},
+		{"e\u0301\u0308", "e\u0301\u0308"}, {"e\u0301\u0301\u0301a\u0301", "e\u0301\u0301\\u0301a\u0301"}, {"\u0301", `\u0301`}, {"हिन्दी", "हिन्दी"}, {"\x00", `\u0000`}, {"\U000e0041", `\U000e0041`}, {"a\u00a0b", `a\u00a0b`},
 	} {
 		if got := plain(tt.in); got != tt.want {
 			t.Errorf("%q is shown as %q, want %q", tt.in, got, tt.want)

@@ -92,12 +92,16 @@ or a certificate (--tls-client-ca); over a Unix socket, whoever runs the server 
 anybody and others as themselves (--peers), if the socket's mode lets them connect at all. With -A,
 everybody as anybody. docs/security.md says what that is worth.
 
+With --http there is a status page to look at in a browser, metrics for Prometheus at /metrics, and whether
+all is well at /healthz and /readyz; see docs/watch.md.
+
 Addresses are written as on Plan 9 (tcp!*!564, unix!/run/gefs), as host:port, or as a path
 with a slash in it.`,
 		Example: `  gefs9p serve --create 4G disk.img
   gefs9p serve --auth server.key -a 'tcp!*!564' disk.img
   gefs9p serve -A -a 'tcp!127.0.0.1!564' disk.img
   gefs9p serve -A -a 'tcp!*!564' -a unix!/run/gefs -m 2G /dev/sdb1
+  gefs9p serve --http 127.0.0.1:8564 disk.img
   ssh host gefs9p serve -s disk.img`,
 		Args: oneDisk,
 		RunE: func(cmd *cobra.Command, args []string) error {
