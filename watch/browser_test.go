@@ -97,7 +97,7 @@ func TestPageInABrowser(t *testing.T) {
 		return !strings.Contains(body, "not counted yet")
 	})
 	file := filepath.Join(t.TempDir(), "page.png")
-	shoot(t, r.url+"/?refresh=0", file, 1240, 1860)
+	shoot(t, r.url+"/?refresh=0", file, 1240, 1900)
 	close(stop)
 	wait()
 	f, err := os.Open(file)
