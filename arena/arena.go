@@ -16,10 +16,10 @@ const (
 
 // An arena is one stretch of the device with its free ranges and its allocation log.
 //
-//   - free, young, later, limbo, held, the chain and what is in use are disjoint, and make up the
+//   - free, young, later, limbo, held, lent, the chain and what is in use are disjoint, and make up the
 //     usable body.
 //   - Every block in young was free at the last barrier, whatever Seals came in between.
-//   - Every block in free or held was free at the last barrier too: what the last barrier has in use
+//   - Every block in free, held or lent was free at the last barrier too: what the last barrier has in use
 //     goes through later and limbo first. So a log block may be taken from free at any point of a log.
 //   - died is part of later; the rest of later came and went since the last barrier.
 type arena struct {
@@ -44,6 +44,11 @@ type arena struct {
 	pin   *Pin
 	since blockSet // what the pinned state does not have in use, but was not in free when it was pinned, or was taken since
 	held  blockSet // free in every log, but kept back because the pinned state has it in use
+
+	// for who discards what is free; see Lend
+	lent      blockSet // free in every log, but kept back until Return; one range
+	stale     blockSet // part of free: what became so since NoteStale and was not lent since
+	noteStale bool
 
 	// the log
 	chain    blockSet    // its blocks, the empty tail included
@@ -168,13 +173,13 @@ func (a *arena) freeLocked(b blkfmt.Addr, fresh *blockSet) error {
 		return &AddrError{Op: "free", Addr: b, What: "a block of the allocation log"}
 	}
 	switch born := a.born.remove(b); {
-	case !born && a.free.holding(b) != nil:
+	case !born && (a.lent.has(b) || a.free.holding(b) != nil):
 		return &AddrError{Op: "free", Addr: b, What: "free already"}
 	case !born:
 		a.died.add(b)
 		a.later.add(b)
 	case fresh == nil:
-		a.free.insert(b, blkfmt.BlkSize)
+		a.freedLocked(b, blkfmt.BlkSize)
 	default:
 		fresh.add(b)
 	}

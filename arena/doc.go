@@ -41,6 +41,12 @@
 // request would have to dig into the reserve, or a log has no room, it is broken, its blocks are free at
 // once, and whoever reads under it finds out before believing what was read last.
 //
+// Whoever wants to tell the device what it need not keep borrows free ranges (Lend): what is free here is
+// free in the committed state too, in a pinned one and in every log, and nobody is handed it, nor writes to it,
+// until it is given back. So a discard that the device does late, or not at all, or keeps over a
+// power cut, changes only bytes that nothing leads to. What waits for a commit or for readers, what is
+// kept back for a Pin and what belongs to a log is not free and is never lent.
+//
 // Locks: one mutex for each arena, a leaf. Only Seal holds more than one, in order of address. One
 // more, taken before them, makes Seal and Release one at a time.
 //

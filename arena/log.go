@@ -128,7 +128,7 @@ func (a *arena) changes() (list []logfmt.Entry, blocks int64) {
 // is free, will be free and the old log has touched. Taking the blocks from the start of free ranges
 // makes no ranges more.
 func (a *arena) freshBlocks() int64 {
-	return logBlocks(a.free.count() + a.young.runs + a.later.runs + a.held.runs + a.chain.runs)
+	return logBlocks(a.free.count() + a.young.runs + a.later.runs + a.held.runs + a.lent.runs + a.chain.runs)
 }
 
 // needLocked returns how many blocks the next Seal must be able to take: those of the shorter of the
@@ -211,7 +211,7 @@ func (a *arena) anewLocked() (*logWriter, error) {
 	a.chain.add(w.spare[0])
 	w.spare = w.spare[1:]
 
-	for b, n := range merged(merged(merged(a.free.all(), a.held.all()), a.young.all()), merged(a.later.all(), old.all())) {
+	for b, n := range merged(merged(merged(a.free.all(), a.held.all()), merged(a.lent.all(), a.young.all())), merged(a.later.all(), old.all())) {
 		// Always the form with a length, as the reference has it here.
 		if err := w.put(logfmt.Entry{Op: logfmt.Free, Addr: b, Len: n}); err != nil {
 			return nil, err
@@ -229,7 +229,7 @@ func (a *arena) anewLocked() (*logWriter, error) {
 		b := w.spare[0]
 		w.spare = w.spare[1:]
 		w.append(logfmt.Entry{Op: logfmt.Free1, Addr: b, Len: blkfmt.BlkSize})
-		a.free.insert(b, blkfmt.BlkSize)
+		a.freedLocked(b, blkfmt.BlkSize)
 	}
 	for b, n := range old.all() {
 		a.limbo.addRange(b, n)
@@ -286,7 +286,7 @@ func (a *arena) barrierLocked(w *logWriter, qgen int64) (free int64, err error) 
 		}
 	}
 	a.later = blockSet{}
-	free = a.free.total + (a.young.n+a.limbo.n+a.held.n)*blkfmt.BlkSize
+	free = a.free.total + (a.young.n+a.limbo.n+a.held.n+a.lent.n)*blkfmt.BlkSize
 
 	// The barrier comes first: a replay to it must not find the next block taken, for nothing in
 	// this state needs it.

@@ -107,7 +107,7 @@ func (a *arena) unholdLocked() bool {
 		return false
 	}
 	for b, n := range a.held.all() {
-		a.free.insert(b, n)
+		a.freedLocked(b, n)
 	}
 	a.held = blockSet{}
 	return true
@@ -115,6 +115,9 @@ func (a *arena) unholdLocked() bool {
 
 // takenLocked notes that the block b was free.
 func (a *arena) takenLocked(b blkfmt.Addr) {
+	if a.noteStale {
+		a.stale.remove(b)
+	}
 	if a.pin != nil {
 		a.since.add(b)
 	}
@@ -124,13 +127,13 @@ func (a *arena) takenLocked(b blkfmt.Addr) {
 func (a *arena) freeLimboLocked() {
 	if a.pin == nil || a.pin.Broken() {
 		for b, n := range a.limbo.all() {
-			a.free.insert(b, n)
+			a.freedLocked(b, n)
 		}
 		return
 	}
 	for b := range blocks(a.limbo.all()) {
 		if a.since.has(b) {
-			a.free.insert(b, blkfmt.BlkSize)
+			a.freedLocked(b, blkfmt.BlkSize)
 		} else {
 			a.held.add(b)
 		}

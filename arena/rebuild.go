@@ -114,7 +114,7 @@ type Stat struct {
 	Size    int64       // of its body
 	Used    int64       // of the body, what cannot be handed out now; at least the two blocks that never are
 	Free    int64       // what can
-	Waiting int64       // of Used, given back and to be free after the next commit or two, or when a Pin ends
+	Waiting int64       // of Used, given back and to be free after the next commit or two, or when a Pin or a Loan ends
 	Reserve int64       // of Free, what Room leaves alone
 	Log     int         // blocks of the allocation log
 	HeadBad bool        // the header did not verify when it was loaded; its copy did
@@ -132,7 +132,7 @@ func (s *Set) Stat() []Stat {
 			Size:    a.size,
 			Used:    a.size - a.free.total,
 			Free:    a.free.total,
-			Waiting: (a.young.n + a.later.n + a.limbo.n + a.held.n) * blkfmt.BlkSize,
+			Waiting: (a.young.n + a.later.n + a.limbo.n + a.held.n + a.lent.n) * blkfmt.BlkSize,
 			Reserve: a.reserve,
 			Log:     int(a.chain.n),
 			HeadBad: a.headBad,

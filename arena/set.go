@@ -23,6 +23,8 @@ type Set struct {
 	pin     atomic.Pointer[Pin]
 	sealMu  sync.Mutex
 	waiting *Sealed // returned by the last Seal and not released; under sealMu
+
+	noteStale bool // see NoteStale; under sealMu
 }
 
 // Meta is the hint for a block that is not part of a file.
@@ -89,7 +91,7 @@ func (s *Set) Extend(g blkfmt.Geometry) error {
 		a.kept = a.base
 		a.chain.add(a.kept)
 		a.free.insert(a.base+blkfmt.BlkSize, int64(a.end-a.base)-blkfmt.BlkSize)
-		a.added = true
+		a.added, a.noteStale = true, s.noteStale
 		a.settleLocked() // nobody else has it yet
 		list = append(list, a)
 	}
@@ -203,7 +205,7 @@ func (s *Set) Give(b blkfmt.Addr) error {
 	if !a.young.remove(b) {
 		return &AddrError{Op: "give", Addr: b, What: "not retired"}
 	}
-	a.free.insert(b, blkfmt.BlkSize)
+	a.freedLocked(b, blkfmt.BlkSize)
 	return nil
 }
 

@@ -235,6 +235,10 @@ func (f *File) Discard(off, n int64) error {
 	return nil
 }
 
+// Discards reports whether Discard has an effect, as far as is known: that a file system or a disk cannot is
+// found out by the first one.
+func (f *File) Discards() bool { return canDiscard && !f.noDiscard.Load() }
+
 // Size implements Device. It asks the system each time.
 func (f *File) Size() (int64, error) {
 	var n int64

@@ -11,6 +11,8 @@ import (
 // vecMax is IOV_MAX.
 const vecMax = 1024
 
+const canDiscard = true
+
 // deviceOpenFlag on a block device makes the kernel refuse one that is mounted.
 const deviceOpenFlag = unix.O_EXCL
 

@@ -7,6 +7,8 @@ import "errors"
 // vecMax is 1: there is no pwritev to fill.
 const vecMax = 1
 
+const canDiscard = false
+
 // errNoDiscard is what discard says on systems where nobody has needed it yet.
 var errNoDiscard = errors.New("discard is not supported")
 

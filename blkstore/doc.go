@@ -47,6 +47,15 @@
 // a block as free like any other; it only comes back later. When the disk gets full the View gives way:
 // its reads fail from then on, and who reads begins again or gives up.
 //
+// # Discarding
+//
+// Trim tells the device what it need not keep, so that a sparse file shrinks and a flash disk knows what it
+// may erase. It borrows free ranges of the arenas (arena.Lend), one at a time, discards them and gives
+// them back. A block is free there when no committed state, no pinned one, no log and no reader needs it: so
+// that a discard that is done late, or in part, or undone by a power cut, changes nothing that anybody
+// reads. It comes after the commit that released the blocks, never before. A write that was under way
+// when its block was freed may end after the discard; then the bytes stay, and nobody reads them.
+//
 // # Failure
 //
 // The first failed write or flush latches the store: no write follows, Err says why, mutations and
@@ -56,7 +65,8 @@
 //
 // shard.mu, pool.mu and queue.mu are leaves: nothing is called with one held, and nobody holds one
 // while waiting for a buffer, a block's fill, the device or an epoch. The caller's mutation lock
-// orders Seal against New, Enqueue and Free.
+// orders Seal against New, Enqueue and Free. trimMu is held over a discard, and only those who wait for its end
+// wait for it: with nothing else held.
 //
 // # Buffers
 //

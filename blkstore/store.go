@@ -70,7 +70,10 @@ type Store struct {
 	latch atomic.Pointer[error] // the failure after which nothing is written any more
 	stop  chan struct{}
 	once  sync.Once
-	done  sync.WaitGroup
+
+	trimMu  sync.Mutex // held while a range is discarded; taken with no other lock
+	trimmed atomic.Uint64
+	done    sync.WaitGroup
 
 	hits, misses, written, cancelled, commits, corrupt, unreadable atomic.Uint64
 

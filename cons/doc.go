@@ -4,7 +4,7 @@
 //	cons.go     Console, Exec, the table
 //	split.go    a line to words and back
 //	scrub.go    scrub
-//	grow.go     grow, shrink
+//	grow.go     grow, trim, shrink
 //	admin.go    help, check, df, halt, sync, permit, reserve, debug
 //	snaps.go    snap, set, clear
 //	users.go    users, user

@@ -18,6 +18,10 @@ func growCommands() []Command {
 				"on meanwhile, and whoever found the disk full has room. size is in bytes, with K, M, G or T behind it,\n" +
 				"and for files only: make a partition or volume larger first, and then grow without a size. The\n" +
 				"answer comes when the larger disk is on stable storage; a power cut before that finds the disk as it was."},
+		{Name: "trim", run: (*call).trim,
+			Help: "tell the device all that is free, so that it need not keep it",
+			Long: "A sparse file gives its room back to the host, a flash disk knows what it may erase. Clients go on\n" +
+				"meanwhile. With serve --discard this is done all the time, for what becomes free."},
 		{Name: "shrink", Args: "[size]", max: 1, run: (*call).shrink,
 			Help: "disks do not shrink; says what to do instead"},
 	}
@@ -59,7 +63,19 @@ func (k *call) grow() error {
 }
 
 var errShrink = errors.New("a gefs disk does not shrink: blocks stay where they are, and the format has no arena that ends; " +
-	"ream a smaller disk, serve both and copy the files")
+	"ream a smaller disk, serve both and copy the files; trim gives the host back what is free")
+
+func (k *call) trim() error {
+	n, err := k.FS.Trim(k.ctx)
+	if err != nil {
+		if n > 0 {
+			err = fmt.Errorf("%d bytes were discarded, but then: %w", n, err)
+		}
+		return err
+	}
+	k.did = true
+	return k.answer(map[string]int64{"trimmed": n}, "trimmed:\t%d (%s)\n", n, scaled(n))
+}
 
 func (k *call) shrink() error { return errShrink }
 

@@ -43,8 +43,10 @@ type Options struct {
 	// ScrubEvery has all blocks in use read and compared in the background, beginning so long after the
 	// last time; 0: only when StartScrub asks for it.
 	ScrubEvery time.Duration
-	Now        func() time.Time // the clock; nil means time.Now
-	Logger     *slog.Logger     // nil discards
+	// Discard tells the device, in the background, what commits have made free: see FS.Trim for all that is.
+	Discard bool
+	Now     func() time.Time // the clock; nil means time.Now
+	Logger  *slog.Logger     // nil discards
 	// Trace remembers what happens to blocks; nil remembers nothing.
 	Trace *trace.Ring
 }
@@ -66,7 +68,8 @@ type FS struct {
 	commitMu sync.Mutex    // held by a commit, and by whoever wants the disk to hold still
 	viewing  chan struct{} // holds a token while somebody has a View
 
-	rebuilt []int // arenas whose free ranges Open has found again
+	trim    chan struct{} // a token when a commit has made something free
+	rebuilt []int         // arenas whose free ranges Open has found again
 
 	mountMu sync.Mutex
 	mounts  map[string]*Mount
@@ -123,7 +126,7 @@ func open(g *epoch.Guard, st *blkstore.Store, opt Options) (*FS, error) {
 }
 
 func newFS(st *blkstore.Store, opt Options) *FS {
-	fs := &FS{st: st, opt: opt, unsynced: unsynced{born: time.Now()}, log: opt.Logger, now: opt.Now, mounts: make(map[string]*Mount), viewing: make(chan struct{}, 1)}
+	fs := &FS{st: st, opt: opt, unsynced: unsynced{born: time.Now()}, log: opt.Logger, now: opt.Now, mounts: make(map[string]*Mount), viewing: make(chan struct{}, 1), trim: make(chan struct{}, 1)}
 	if fs.log == nil {
 		fs.log = slog.New(slog.DiscardHandler)
 	}
@@ -150,6 +153,10 @@ func (fs *FS) start() {
 	fs.done.Go(fs.reclaimLoop)
 	if fs.opt.Schedule {
 		fs.done.Go(fs.scheduleLoop)
+	}
+	if fs.opt.Discard {
+		fs.st.NoteStale()
+		fs.done.Go(fs.trimLoop)
 	}
 }
 

@@ -124,6 +124,7 @@ func (fs *FS) release() error {
 	// A commit gives space back when it has done all else.
 	fs.commitMu.Lock()
 	fs.commitMu.Unlock()
+	fs.st.TrimEnds()
 	return fs.st.Reclaim(fs.ctx)
 }
 

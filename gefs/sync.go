@@ -181,5 +181,7 @@ func (fs *FS) makeCommitLocked() {
 	fs.mutMu.Unlock()
 	if err != nil {
 		fs.log.Error("commit failed", "err", err)
+		return
 	}
+	fs.released()
 }

@@ -404,6 +404,14 @@ func (d *Disk) Discard(off, n int64) error {
 	return nil
 }
 
+// Discards reports whether Discard has an effect: whether the server said that it can trim, and has not refused
+// it since.
+func (d *Disk) Discards() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.exp.has(flagTrim) && !d.noTrim.Load()
+}
+
 // Close implements blkdev.Device: it says good-bye to the server and waits until nothing of the Disk
 // runs any more. Whoever waits for the server gets os.ErrClosed.
 func (d *Disk) Close() error {

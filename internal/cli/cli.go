@@ -122,7 +122,7 @@ The flags of gefs(4) work as well, without a command: gefs9p -f DISK; see
 	}
 	root.SetVersionTemplate("gefs9p {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newReam(), newServe(), newGrow(), newShrink(), newCheck(), newSalvage(), newSend(), newRecv(), newDigest(), newPromote(), newImport(), newExport(),
+	root.AddCommand(newReam(), newServe(), newGrow(), newTrim(), newShrink(), newCheck(), newSalvage(), newSend(), newRecv(), newDigest(), newPromote(), newImport(), newExport(),
 		newCtl(), newMount(), newAuth(), newBench(), newGefs4())
 	return root
 }

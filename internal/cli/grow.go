@@ -69,7 +69,7 @@ func newShrink() *cobra.Command {
 		Hidden: true,
 		RunE: func(*cobra.Command, []string) error {
 			return errors.New("a gefs disk does not shrink: blocks stay where they are, and the format has no arena that ends; " +
-				"ream a smaller disk, serve both and copy the files")
+				"ream a smaller disk, serve both and copy the files; gefs9p trim gives the host back what is free")
 		},
 	}
 }

@@ -48,6 +48,7 @@ type server struct {
 	noCtl       bool
 	ctl9p       []string // addresses where the console is served over 9P
 	noSnapshots bool
+	discard     bool
 	scrub       time.Duration // so long after one scrub the next begins; 0: only when the console says so
 	trace       traceFlag
 	limits      limitFlags
@@ -141,6 +142,7 @@ with a slash in it.`,
 	f.StringVar(&s.ctl, "ctl", "", "`PATH` of the console's socket instead of DISK.ctl; none for no console")
 	f.StringArrayVar(&s.ctl9p, "ctl9p", nil, "also offer the console as a 9P file, cmd, at `ADDR`; may be given many times")
 	f.DurationVar(&s.scrub, "scrub", 0, "read all blocks in use in the background, again so long after the last time, like 168h; see scrub on the console")
+	f.BoolVar(&s.discard, "discard", false, "tell the device what becomes free, in the background: sparse files shrink; Linux only")
 	f.BoolVar(&s.noSnapshots, "no-snapshots", false, "make and delete no automatic snapshots")
 	f.Var(&s.trace, "trace", "memory in MiB for what happened to blocks last, see save on the console; 0 for none")
 	f.StringArrayVar(&s.http, "http", nil, "offer a status page, metrics and health at `ADDR`, best 127.0.0.1:8564; may be given many times")
@@ -337,6 +339,7 @@ func (s *server) load(dev disk) (*gefs.FS, error) {
 		Permissive: s.permissive,
 		Schedule:   !s.noSnapshots,
 		ScrubEvery: s.scrub,
+		Discard:    s.discard,
 		Logger:     s.log,
 		Trace:      trace.New(int64(s.trace) << 20),
 	}

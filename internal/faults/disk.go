@@ -22,6 +22,8 @@ type Disk struct {
 	Oracle *gefstest.Oracle
 	Sec    int64 // time of the last operation
 
+	Discard bool // what becomes free is discarded in the background
+
 	leaked int64 // blocks
 }
 
@@ -83,7 +85,9 @@ func (d *Disk) settle(r *Runner) error {
 }
 
 // Runner returns a runner that goes on from here; it is not open.
-func (d *Disk) Runner() *Runner { return &Runner{Oracle: d.Oracle.Clone(), Sec: d.Sec} }
+func (d *Disk) Runner() *Runner {
+	return &Runner{Oracle: d.Oracle.Clone(), Sec: d.Sec, Discard: d.Discard}
+}
 
 // After returns the disk on which these operations have been done, those that still fit.
 func (d *Disk) After(ops []Op) (*Disk, error) {

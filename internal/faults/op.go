@@ -30,6 +30,7 @@ const (
 	Fsync    Kind = "fsync"    // no Path
 	Fill     Kind = "fill"     // [Len] until that many blocks are left; in the tree adm, where the oracle does not look
 	Drain    Kind = "drain"    // [Len] the other way round
+	Trim     Kind = "trim"     // what is free is discarded; no Path
 	Enlarge  Kind = "enlarge"  // [Len] the device, by hand, by that many MiB; no Path
 	Grow     Kind = "grow"     // [Len] the device by that many MiB, and the disk into what it gained since it last grew
 )
@@ -97,7 +98,7 @@ func ParseOps(text string) ([]Op, error) {
 			_, err = fmt.Sscanf(line, kind+" %s %s", &op.Path, &op.To)
 		case Fill, Drain, Enlarge, Grow:
 			_, err = fmt.Sscanf(line, kind+" %d", &op.Len)
-		case Fsync:
+		case Fsync, Trim:
 		default:
 			err = fmt.Errorf("there is no such operation")
 		}

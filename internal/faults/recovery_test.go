@@ -210,6 +210,24 @@ var wholes = []struct {
 		}
 		return append(ops, Op{Kind: Fsync})
 	}},
+	{"discarding", func(s *Source, d *Disk) []Op {
+		// Whatever becomes free is discarded at once, everything free now and then, while files come and go and
+		// snapshots hold them.
+		d.Discard = true
+		var ops []Op
+		for i := range 6 {
+			p, name := fmt.Sprint("big", i), fmt.Sprint("snap", i)
+			ops = append(ops, Op{Kind: Create, Path: p, Mode: 0644}, Op{Kind: Write, Path: p, Len: 1 << 20, Seed: uint64(i)},
+				Op{Kind: Label, Path: name}, Op{Kind: Fsync})
+			ops = append(ops, (&Source{R: s.R, N: i * 1000}).Ops(after(d, ops), 10)...)
+			ops = append(ops, Op{Kind: Remove, Path: p}, Op{Kind: Fsync})
+			if i%3 == 1 {
+				ops = append(ops, Op{Kind: Trim})
+			}
+			ops = append(ops, Op{Kind: Unlabel, Path: name}, Op{Kind: Fsync})
+		}
+		return append(ops, Op{Kind: Trim}, Op{Kind: Create, Path: "last", Mode: 0644}, Op{Kind: Fsync})
+	}},
 }
 
 // after returns what the oracle says after the operations.
@@ -242,12 +260,25 @@ func TestPowerCutDuringLargeChanges(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Logf("%d operations, %d events", len(h.Ops), h.Trace.Len())
+			if whole.name == "discarding" && h.discards() < 20 {
+				t.Errorf("only %d ranges were discarded", h.discards())
+			}
 			if whole.name == "log compression" && h.compressions() == 0 {
 				t.Error("no log was written anew")
 			}
 			row.Each(h.names(WindowCuts(h.Trace, row.Seed())), h.Try)
 		})
 	}
+}
+
+// discards is how many ranges were discarded.
+func (h *History) discards() (n int) {
+	for i := range h.Trace.Len() {
+		if h.Trace.Event(i).Kind == blkdev.EventDiscard {
+			n++
+		}
+	}
+	return n
 }
 
 // compressions is how often a log begins in another block than before.

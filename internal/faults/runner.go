@@ -26,6 +26,8 @@ type Runner struct {
 	clock atomic.Int64
 	held  ninep.File // keeps main mounted
 	dev   blkdev.Device
+
+	Discard bool // what becomes free is discarded in the background
 }
 
 // Open serves the disk. It is committed only when somebody asks, but for what a full disk asks. With hold the
@@ -34,7 +36,7 @@ func (r *Runner) Open(dev blkdev.Device, hold bool) error {
 	r.held = nil
 	r.clock.Store(r.Sec * 1e9)
 	fs, err := gefs.Open(dev, gefs.Options{
-		Cache: blkstore.MinCache, CommitEvery: time.Hour,
+		Cache: blkstore.MinCache, CommitEvery: time.Hour, Discard: r.Discard,
 		Now: func() time.Time { return time.Unix(0, r.clock.Load()) },
 	})
 	if err != nil {
@@ -95,6 +97,10 @@ func (r *Runner) perform(c *ninep.Ctx, op Op) error {
 			}
 			c.Sleep(func() { time.Sleep(time.Millisecond) })
 		}
+	case Trim:
+		var err error
+		c.Sleep(func() { _, err = r.FS.Trim(context.Background()) })
+		return err
 	case Enlarge, Grow:
 		var err error
 		c.Sleep(func() { err = r.enlarge(int64(op.Len)<<20, op.Kind == Grow) })
