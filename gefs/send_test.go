@@ -252,11 +252,7 @@ func newSource(t *testing.T, rng *rand.Rand, n int) *source {
 // with all of the stream or with what is left. In between nothing can be seen of it.
 func TestCutStreamsGoOn(t *testing.T) {
 	rng := sendRand(t)
-	cuts := 1000
-	if testing.Short() || raceEnabled {
-		cuts = 60
-	}
-	cuts = max(*sendCuts, cuts)
+	cuts := max(*sendCuts, 100)
 	a := newSource(t, rng, 100)
 	one, two := a.digest("one"), a.digest("two")
 	for n := 0; n < cuts; {

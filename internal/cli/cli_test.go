@@ -260,6 +260,9 @@ func TestWrongUseIsRefused(t *testing.T) {
 
 func TestEveryCommandHasHelpAndExamples(t *testing.T) {
 	for _, cmd := range newRoot().Commands() {
+		if cmd.Hidden { // there only to be refused
+			continue
+		}
 		if cmd.Short == "" || cmd.Long == "" || cmd.Example == "" {
 			t.Errorf("%s: no help or no example", cmd.Name())
 		}
