@@ -43,9 +43,9 @@ func (u *unsynced) durable() { u.sealed.Store(0) }
 // lock.
 func (fs *FS) Unsynced() time.Duration {
 	u := &fs.unsynced
-	oldest := u.sealed.Load()
-	if oldest == 0 {
-		oldest = u.open.Load()
+	oldest := u.open.Load() // before sealed, to which it moves
+	if sealed := u.sealed.Load(); sealed != 0 {
+		oldest = sealed
 	}
 	if oldest == 0 {
 		return 0

@@ -293,3 +293,32 @@ func TestClientsAndWatchersAtOnce(t *testing.T) {
 	_, body := r.get("/metrics")
 	parseExposition(t, body)
 }
+
+// TestADiskThatGrowsIsShownAsItIs: when arenas are added while somebody looks, the page has them, and what was counted
+// of a smaller disk is not put into the wrong cells.
+func TestADiskThatGrowsIsShownAsItIs(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, gefs.Options{}, nil)
+	_, root := r.attach(gefstest.User, "main")
+	r.put(root, "file", make([]byte, 1<<20))
+	r.label("main", "kept", false)
+	r.put(root, "other", make([]byte, 1<<20))
+	r.get("/")
+	r.until("deadlists are counted", func() bool { _, ok := r.metric("gefs9p_deadlist_bytes"); return ok })
+	before := len(r.fs.Arenas())
+	if _, err := r.fs.Grow(t.Context(), 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	after := r.fs.Arenas()
+	if len(after) <= before {
+		t.Fatalf("%d arenas, and %d before", len(after), before)
+	}
+	last := fmt.Sprint(len(after) - 1)
+	if v := r.must(`gefs9p_arena_size_bytes{arena="` + last + `"}`); v != float64(after[len(after)-1].Size) {
+		t.Errorf("arena %s has %v bytes, want %d", last, v, after[len(after)-1].Size)
+	}
+	r.until("the page shows the new arenas", func() bool {
+		_, body := r.get("/")
+		return strings.Contains(body, ">"+last+"<title>arena "+last)
+	})
+}
