@@ -218,9 +218,13 @@ func FuzzServer(f *testing.F) {
 			go func() { theirs.Write(say); theirs.Close() }()
 			return ours, nil
 		}
+		began := time.Now()
 		defer func() {
 			for _, s := range sides {
 				s.Close()
+			}
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("took %v", took)
 			}
 		}()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
