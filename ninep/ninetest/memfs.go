@@ -440,7 +440,8 @@ func (f *file) Clunk(c *ninep.Ctx) {
 	f.clunked = true
 	f.fs.live--
 	if f.mode >= 0 && f.mode&ninep.ORCLOSE != 0 {
-		if err := f.n.remove(); err != nil && err != ErrGone {
+		// Clients may have put something into a directory that they asked to be removed.
+		if err := f.n.remove(); err != nil && err != ErrGone && err != ErrEmpty {
 			f.fs.misuse = append(f.fs.misuse, fmt.Sprintf("remove on close of %s: %v", f.n.dir.Name, err))
 		}
 	}
