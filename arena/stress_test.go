@@ -2,6 +2,7 @@ package arena
 
 import (
 	"errors"
+	"flag"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -145,6 +146,8 @@ func benchSet(b *testing.B) *Set {
 	return s
 }
 
+var staleFlag = flag.Bool("stale", false, "benchmark with what becomes free noted, as for discarding it")
+
 // BenchmarkAllocFree takes a block and gives it back, with everything else free or in fragments.
 func BenchmarkAllocFree(b *testing.B) {
 	for _, seq := range []bool{false, true} {
@@ -158,6 +161,9 @@ func BenchmarkAllocFree(b *testing.B) {
 			}
 			b.Run(name, func(b *testing.B) {
 				s := benchSet(b)
+				if *staleFlag {
+					s.NoteStale()
+				}
 				list := make([]blkfmt.Addr, 2*ranges)
 				for i := range list {
 					list[i], _ = s.Alloc(Meta, false)

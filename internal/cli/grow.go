@@ -100,34 +100,34 @@ func (g *grower) run(ctx context.Context) (err error) {
 	if err != nil {
 		return diskError(dev, err)
 	}
-	if _, err = fs.Grow(ctx, g.size); err != nil {
-		err = fmt.Errorf("%s: %w", g.disk, err)
+	done, err := fs.Grow(ctx, g.size)
+	if cerr := fs.Close(); err == nil {
+		err = cerr
 	}
-	if cerr := fs.Close(); err == nil && cerr != nil {
-		err = fmt.Errorf("%s: %w", g.disk, cerr)
+	if err != nil {
+		return fmt.Errorf("%s: %w", g.disk, err)
 	}
-	return err
+	fmt.Fprintf(g.out, "growing %s\n", g.disk)
+	for i := range done.Arenas.Count {
+		fmt.Fprintf(g.out, "new arena %d: adding %d blocks at %x\n", done.First+i, done.Arenas.Size/blkfmt.BlkSize, int64(done.Arenas.Header(i)))
+	}
+	return nil
 }
 
-// plan says what is going to happen, or why it will not. It opens the disk without writing: a disk that is
-// served, as it is to be grown, goes on with what a crash has left.
+// plan says why the disk cannot grow. It writes nothing, not even what opening a disk to serve it may go on with.
 func (g *grower) plan(dev disk, key *[blkfmt.KeySize]byte) error {
 	st, err := blkstore.Open(dev, blkstore.Options{Cache: blkstore.MinCache, Key: key, ReadOnly: true})
 	if err != nil {
 		return diskError(dev, err)
 	}
 	defer st.Close()
-	plan, err := st.PlanGrow(g.size)
+	_, err = st.PlanGrow(g.size)
 	var short *blkfmt.GrowthError
 	switch {
 	case errors.As(err, &short):
 		return fmt.Errorf("%s: %w; a file is made larger with: gefs9p grow %s %dM", g.disk, err, g.disk, (short.Least+1<<20-1)>>20)
 	case err != nil:
 		return fmt.Errorf("%s: %w", g.disk, err)
-	}
-	fmt.Fprintf(g.out, "growing %s\n", g.disk)
-	for i := range plan.Arenas.Count {
-		fmt.Fprintf(g.out, "new arena %d: adding %d blocks at %x\n", plan.First+i, plan.Arenas.Size/blkfmt.BlkSize, int64(plan.Arenas.Header(i)))
 	}
 	return nil
 }
