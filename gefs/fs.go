@@ -244,9 +244,12 @@ func (fs *FS) Background() (*ninep.Ctx, func()) {
 	}
 }
 
+// located is what has a path, for people to read.
+type located interface{ path() string }
+
 // wire turns an error from below into one whose text may go to a client. Corruption and failures
 // are logged with all that is known; the client is told in the reference's words.
-func (fs *FS) wire(err error, what string, f *File) error {
+func (fs *FS) wire(err error, what string, of located) error {
 	if err == nil {
 		return nil
 	}
@@ -265,8 +268,8 @@ func (fs *FS) wire(err error, what string, f *File) error {
 		text = errIO
 	}
 	path := ""
-	if f != nil {
-		path = f.path()
+	if of != nil {
+		path = of.path()
 	}
 	fs.log.Error(what, "file", path, "err", err)
 	if path == "" {

@@ -63,14 +63,7 @@ func (w *walker) walk(names []string, qids []ninep.Qid) (ninep.File, int, error)
 	for i, name := range names {
 		q, err := w.step(name)
 		if err != nil {
-			w.at.release(w.fs, w.c)
-			if i > 0 {
-				return nil, i, nil // the client sees how far it came
-			}
-			if err == errStop || err == errNotFound {
-				err = errNotFound
-			}
-			return nil, 0, w.fs.wire(err, "walk to "+name, nil)
+			return nil, i, w.stop(i, name, err)
 		}
 		qids[i] = q
 	}
@@ -81,6 +74,37 @@ func (w *walker) walk(names []string, qids []ninep.Qid) (ninep.File, int, error)
 		fs: w.fs, mount: w.at.mount, uid: w.uid, permit: w.permit, fromDump: w.fromDump, dialect: w.dialect,
 		dent: w.at.dent, dir: w.at.dir, mode: notOpen,
 	}, len(names), nil
+}
+
+// stop ends a walk that came no further than to names[i], and says what the client is told. If the name is not
+// there, or not for this user, the client sees how far it came. It takes that for the absence of the name, so
+// a name that cannot be looked up, for what is wrong with the disk, is an error wherever it stands.
+func (w *walker) stop(i int, name string, err error) error {
+	defer w.at.release(w.fs, w.c)
+	var said ninep.Error
+	switch {
+	case err == errStop, err == errNotFound:
+		err = errNotFound
+	case !errors.As(err, &said):
+		return w.fs.wire(err, "walk", ahead{w, name})
+	}
+	if i > 0 {
+		return nil
+	}
+	return err
+}
+
+// ahead is where a walk does not come to: a name in the place it came to.
+type ahead struct {
+	*walker
+	name string
+}
+
+func (a ahead) path() string {
+	if a.at.mount == nil {
+		return a.name
+	}
+	return a.at.mount.pathOf(a.g, a.at.dent.qid, a.name)
 }
 
 // step follows one name and returns the qid of where it leads. On error w.at is as before.

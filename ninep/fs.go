@@ -58,6 +58,8 @@ type File interface {
 	//	n == len(names)           nf is the new File; with no names, a second fid of this file
 	//	0 < n < len(names)        nf is nil, err is nil: the client sees that it did not arrive
 	//	0 == n < len(names)       err says why (ErrNotFound if nil)
+	//	err is not nil            the client gets that, whatever n is: for a name of which nothing
+	//	                          can be known, as clients take an early end for its absence
 	//
 	// The walk is refused by Walk if the file is open: walk(5).
 	Walk(c *Ctx, names []string, qids []Qid) (nf File, n int, err error)
