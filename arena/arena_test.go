@@ -1,6 +1,7 @@
 package arena
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -48,20 +49,9 @@ func (m image) ReadAt(p []byte, off int64) (int, error) {
 
 // apply writes list to m.
 func (m image) apply(list []Write) {
-	for _, w := range split(list) {
-		m[w.Addr] = w.Data
-	}
-}
-
-// split cuts writes into single blocks.
-func split(list []Write) []Write {
-	var out []Write
 	for _, w := range list {
-		for i := 0; i < len(w.Data); i += blk {
-			out = append(out, Write{w.Addr + blkfmt.Addr(i), w.Data[i : i+blk]})
-		}
+		m[w.Addr] = bytes.Clone(w.Data) // which Release takes back
 	}
-	return out
 }
 
 // A state is what a superblock says, with what the trees under it point at.
@@ -233,6 +223,16 @@ func (r *rig) logs() map[blkfmt.Addr]bool {
 
 // write carries the commit out to the end.
 func (r *rig) write() {
+	r.t.Helper()
+	for _, w := range r.sealed.Log { // memory that is used again leaves nothing on the disk
+		h, err := blkfmt.DecodeLogHdr(w.Data, blkfmt.Log, r.hash, w.Addr)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if rest := w.Data[blkfmt.LogHdSize+h.Size:]; bytes.Count(rest, []byte{0}) != len(rest) {
+			r.t.Fatalf("log block %v holds something behind its %d bytes of entries", w.Addr, h.Size)
+		}
+	}
 	r.disk.apply(r.sealed.Heal)
 	r.disk.apply(r.sealed.Log)
 	r.disk.apply(r.sealed.Headers)
@@ -244,6 +244,11 @@ func (r *rig) release() {
 	r.t.Helper()
 	if err := r.set.Release(r.sealed); err != nil {
 		r.t.Fatal(err)
+	}
+	for _, p := range r.set.bufs.spare { // what is used again is no longer what it was
+		for i := range p {
+			p[i] = 0xa5
+		}
 	}
 	clear(r.limbo)
 	r.sealed = nil
@@ -404,10 +409,10 @@ func (r *rig) crashes(n int) {
 	for range n {
 		disk := maps.Clone(r.disk)
 		disk.apply(r.sealed.Heal)
-		for _, w := range split(r.sealed.Log) {
+		for _, w := range r.sealed.Log {
 			tear(r.rnd, disk, w)
 		}
-		for _, w := range split(r.sealed.Headers) {
+		for _, w := range r.sealed.Headers {
 			tear(r.rnd, disk, w)
 		}
 		r.checkLoad(disk, r.now)
@@ -415,7 +420,7 @@ func (r *rig) crashes(n int) {
 		// All is there but for the footers: the new superblock counts.
 		disk.apply(r.sealed.Log)
 		disk.apply(r.sealed.Headers)
-		for _, w := range split(r.sealed.Footers) {
+		for _, w := range r.sealed.Footers {
 			tear(r.rnd, disk, w)
 		}
 		r.checkLoad(disk, r.next)
@@ -426,7 +431,7 @@ func (r *rig) crashes(n int) {
 func tear(rnd *rand.Rand, disk image, w Write) {
 	switch rnd.IntN(3) {
 	case 0:
-		disk[w.Addr] = w.Data
+		disk[w.Addr] = bytes.Clone(w.Data)
 	case 1:
 		p := make([]byte, blk)
 		copy(p, disk[w.Addr])
@@ -444,7 +449,7 @@ func tear(rnd *rand.Rand, disk image, w Write) {
 func (r *rig) crash() {
 	r.t.Helper()
 	if r.sealed != nil && r.rnd != nil {
-		for _, w := range split(r.sealed.Log) {
+		for _, w := range r.sealed.Log {
 			tear(r.rnd, r.disk, w)
 		}
 	}

@@ -119,7 +119,7 @@ func TestGoldenDisksLoad(t *testing.T) {
 			if len(sealed.Heal) != c.footBad {
 				t.Errorf("%d copies of headers to heal", len(sealed.Heal))
 			}
-			for _, w := range split(sealed.Log) {
+			for _, w := range sealed.Log {
 				if theirs[w.Addr] {
 					t.Fatalf("log block %v of the reference is rewritten", w.Addr)
 				}
@@ -165,7 +165,7 @@ func TestGoldenDisksLoad(t *testing.T) {
 
 // tearAll is tear for each block of list, on disk over d.
 func tearAll(t *testing.T, rnd *rand.Rand, d *golden.Disk, disk image, list []Write) {
-	for _, w := range split(list) {
+	for _, w := range list {
 		if disk[w.Addr] == nil {
 			disk[w.Addr] = d.Block(t, int64(w.Addr))
 		}

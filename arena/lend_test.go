@@ -35,7 +35,7 @@ func (r *rig) lend(p *pinned, stale bool) (Loan, bool) {
 	}
 	if r.sealed != nil {
 		sealed := map[blkfmt.Addr]bool{}
-		for _, w := range split(r.sealed.Log) {
+		for _, w := range r.sealed.Log {
 			sealed[w.Addr] = true
 		}
 		needed["a log being committed"] = sealed

@@ -207,7 +207,8 @@ func TestBadLogsMakeTheirArenaSuspect(t *testing.T) {
 			a := r.set.list()[0]
 			clear(r.disk[a.base+blk]) // the tail
 
-			w := &logWriter{a: a, blocks: []logBlock{newLogBlock(a.base)}}
+			w := &logWriter{a: a, bufs: new(buffers)}
+			w.begin(a.base)
 			put(w, logfmt.Entry{Op: logfmt.Free, Addr: a.base + blk, Len: int64(a.end-a.base) - blk})
 			put(w, logfmt.Entry{Op: logfmt.Alloc, Addr: a.base + 30*blk, Len: 3 * blk})
 			live := []blkfmt.Addr{a.base + 30*blk, a.base + 31*blk, a.base + 32*blk}
@@ -600,7 +601,8 @@ func TestFormatRefusesOtherGeometries(t *testing.T) {
 func FuzzLoad(f *testing.F) {
 	for _, c := range logEdits {
 		a := newArena(0, blk, 50*blk, &sums{})
-		w := &logWriter{a: a, blocks: []logBlock{newLogBlock(a.base)}}
+		w := &logWriter{a: a, bufs: new(buffers)}
+		w.begin(a.base)
 		put(w, logfmt.Entry{Op: logfmt.Free, Addr: a.base + blk, Len: 40 * blk})
 		c.make(w, a)
 		f.Add(w.cur().data[blkfmt.LogHdSize:], []byte{}, int64(w.cur().chain), int64(blkfmt.NoAddr), int64(10*blk), int64(4))
@@ -608,12 +610,11 @@ func FuzzLoad(f *testing.F) {
 	f.Fuzz(func(t *testing.T, p0, p1 []byte, chain0, chain1, used, qgen int64) {
 		disk := image{}
 		a := newArena(0, blk, 50*blk, &sums{})
-		w := &logWriter{a: a}
+		w := &logWriter{a: a, bufs: new(buffers)}
 		for i, p := range [][]byte{p0, p1} {
-			b := newLogBlock(a.base + blkfmt.Addr(i)*2*blk)
-			b.chain = blkfmt.Addr([]int64{chain0, chain1}[i])
-			b.data = append(b.data, p[:min(len(p), blkfmt.LogSpc)]...)
-			w.blocks = append(w.blocks, b)
+			w.begin(a.base + blkfmt.Addr(i)*2*blk)
+			w.cur().chain = blkfmt.Addr([]int64{chain0, chain1}[i])
+			w.cur().data = append(w.cur().data, p[:min(len(p), blkfmt.LogSpc)]...)
 		}
 		disk.apply(w.finish(blkfmt.Metro{}))
 		h := blkfmt.ArenaHdr{Log: blkfmt.Bptr{Addr: a.base}, Size: a.size, Used: used}

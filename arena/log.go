@@ -32,6 +32,7 @@ type logWriter struct {
 	a      *arena
 	spare  []blkfmt.Addr // blocks to go on in that the log so far does not say are free
 	blocks []logBlock
+	bufs   *buffers
 }
 
 type logBlock struct {
@@ -40,8 +41,9 @@ type logBlock struct {
 	data  []byte // header and entries so far
 }
 
-func newLogBlock(a blkfmt.Addr) logBlock {
-	return logBlock{addr: a, chain: blkfmt.NoAddr, data: make([]byte, blkfmt.LogHdSize, blkfmt.BlkSize)}
+// begin makes the block at b, empty, the current one.
+func (w *logWriter) begin(b blkfmt.Addr) {
+	w.blocks = append(w.blocks, logBlock{addr: b, chain: blkfmt.NoAddr, data: w.bufs.take()[:blkfmt.LogHdSize]})
 }
 
 func (w *logWriter) cur() *logBlock { return &w.blocks[len(w.blocks)-1] }
@@ -83,7 +85,7 @@ func (w *logWriter) extend() error {
 // link chains block next behind the current one and makes it current.
 func (w *logWriter) link(next blkfmt.Addr) {
 	w.cur().chain = next
-	w.blocks = append(w.blocks, newLogBlock(next))
+	w.begin(next)
 }
 
 // finish returns the blocks with headers and hashes.
@@ -187,8 +189,9 @@ func (a *arena) noRoom(need, have int64) error {
 }
 
 // continueLocked appends entries to the log, from its empty tail on.
-func (a *arena) continueLocked(entries []logfmt.Entry) (*logWriter, error) {
-	w := &logWriter{a: a, blocks: []logBlock{newLogBlock(a.tail)}}
+func (a *arena) continueLocked(entries []logfmt.Entry, bufs *buffers) (*logWriter, error) {
+	w := &logWriter{a: a, bufs: bufs}
+	w.begin(a.tail)
 	for _, e := range entries {
 		if err := w.put(e); err != nil {
 			return nil, err
@@ -199,15 +202,15 @@ func (a *arena) continueLocked(entries []logfmt.Entry) (*logWriter, error) {
 
 // anewLocked begins a new log that says what is free: the free ranges, what is about to be, and the
 // blocks of the old log, which the caller gives back. Blocks in use need no entry.
-func (a *arena) anewLocked() (*logWriter, error) {
+func (a *arena) anewLocked(bufs *buffers) (*logWriter, error) {
 	spare, ok := a.takeFreshLocked()
 	if !ok {
 		return nil, fmt.Errorf("allocation log of arena %d: %w", a.no, ErrFull)
 	}
 	old := a.chain
 	a.chain = blockSet{}
-	w := &logWriter{a: a, spare: spare}
-	w.blocks = []logBlock{newLogBlock(w.spare[0])}
+	w := &logWriter{a: a, spare: spare, bufs: bufs}
+	w.begin(w.spare[0])
 	a.chain.add(w.spare[0])
 	w.spare = w.spare[1:]
 

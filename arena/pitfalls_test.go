@@ -59,13 +59,13 @@ func TestPitfall26CutClearsTheChain(t *testing.T) {
 		r.drop(list[i])
 	}
 	r.seal(2)
-	if n := len(split(r.sealed.Log)); n < 3 {
+	if n := len(r.sealed.Log); n < 3 {
 		t.Fatalf("the log went over %d blocks only", n)
 	}
 	r.disk.apply(r.sealed.Log) // and the crash
 
 	r.set = r.checkLoad(r.disk, r.now)
-	for _, w := range split(r.sealed.Log) {
+	for _, w := range r.sealed.Log {
 		if slices.Contains(r.set.Log(0), w.Addr) {
 			t.Errorf("log block %v was never part of a commit, and belongs to the log", w.Addr)
 		}

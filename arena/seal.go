@@ -1,7 +1,6 @@
 package arena
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -10,14 +9,14 @@ import (
 	"gefs9p/blkfmt"
 )
 
-// A Write is bytes and where on the device they belong. Data is one block or several in a row.
+// A Write is a block and where on the device it belongs.
 type Write struct {
 	Addr blkfmt.Addr
 	Data []byte
 }
 
 // Sealed is what one Seal wants written, and what it will give back. The slices of writes are in
-// order of address. They belong to the caller, but Headers and Footers share their bytes.
+// order of address. They belong to the caller until Release, but Headers and Footers share their bytes.
 //
 // A commit writes, each step on stable storage before the next begins:
 //
@@ -75,13 +74,13 @@ func (s *Set) Seal(qgen int64) (*Sealed, error) {
 	}
 	out := &Sealed{Qgen: qgen}
 	for i, a := range arenas {
-		if err := a.sealLocked(plans[i], qgen, s.hash, out); err != nil {
+		if err := a.sealLocked(plans[i], qgen, s.hash, &s.bufs, out); err != nil {
 			return nil, err
 		}
 	}
 	s.qgen.Store(qgen)
 	s.waiting = out
-	out.Log = joined(out.Log)
+	slices.SortFunc(out.Log, func(x, y Write) int { return cmp.Compare(x.Addr, y.Addr) })
 	return out, nil
 }
 
@@ -100,13 +99,13 @@ func (s *Set) planLocked() ([]plan, error) {
 
 // sealLocked carries p out and adds the result to out. It does not fail if p came from planLocked
 // under the same lock.
-func (a *arena) sealLocked(p plan, qgen int64, hash blkfmt.Hasher, out *Sealed) error {
+func (a *arena) sealLocked(p plan, qgen int64, hash blkfmt.Hasher, bufs *buffers, out *Sealed) error {
 	var w *logWriter
 	var err error
 	if p.anew {
-		w, err = a.anewLocked()
+		w, err = a.anewLocked(bufs)
 	} else {
-		w, err = a.continueLocked(p.entries)
+		w, err = a.continueLocked(p.entries, bufs)
 	}
 	if err != nil {
 		return err
@@ -129,7 +128,7 @@ func (a *arena) sealLocked(p plan, qgen int64, hash blkfmt.Hasher, out *Sealed) 
 		Size: a.size,
 		Used: a.size - free,
 	}
-	block := make([]byte, blkfmt.BlkSize)
+	block := bufs.take()
 	h.Encode(block)
 	if a.footBad {
 		out.Heal = append(out.Heal, Write{Addr: a.head + blkfmt.BlkSize, Data: a.hdr})
@@ -140,27 +139,28 @@ func (a *arena) sealLocked(p plan, qgen int64, hash blkfmt.Hasher, out *Sealed) 
 	return nil
 }
 
-// joined sorts list by address and joins writes that touch.
-func joined(list []Write) []Write {
-	slices.SortFunc(list, func(x, y Write) int { return cmp.Compare(x.Addr, y.Addr) })
-	var out []Write
-	for i := 0; i < len(list); {
-		j := i + 1
-		for j < len(list) && list[j].Addr == list[j-1].Addr+blkfmt.BlkSize {
-			j++
-		}
-		w := list[i]
-		if j > i+1 {
-			parts := make([][]byte, 0, j-i)
-			for _, x := range list[i:j] {
-				parts = append(parts, x.Data)
-			}
-			w.Data = bytes.Join(parts, nil)
-		}
-		out = append(out, w)
-		i = j
+// buffers keeps blocks of memory from one Seal for the next: a small commit writes a few dozen of them, and
+// hundreds of commits a second would make work for nobody but the garbage collector.
+type buffers struct{ spare [][]byte }
+
+const maxSpare = 256 // buffers kept, 4 MiB
+
+// take returns a block of zeros.
+func (b *buffers) take() []byte {
+	n := len(b.spare)
+	if n == 0 {
+		return make([]byte, blkfmt.BlkSize)
 	}
-	return out
+	p := b.spare[n-1]
+	b.spare = b.spare[:n-1]
+	clear(p)
+	return p
+}
+
+func (b *buffers) give(p []byte) {
+	if len(b.spare) < maxSpare {
+		b.spare = append(b.spare, p)
+	}
 }
 
 // Release hands out again what the Seal that returned sealed logged as free: to be called once its
@@ -175,6 +175,11 @@ func (s *Set) Release(sealed *Sealed) error {
 	}
 	for _, a := range s.list() {
 		a.release()
+	}
+	for _, list := range [][]Write{sealed.Log, sealed.Headers} { // Footers are Headers once more
+		for _, w := range list {
+			s.bufs.give(w.Data)
+		}
 	}
 	s.waiting = nil
 	return nil

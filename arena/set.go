@@ -23,6 +23,7 @@ type Set struct {
 	pin     atomic.Pointer[Pin]
 	sealMu  sync.Mutex
 	waiting *Sealed // returned by the last Seal and not released; under sealMu
+	bufs    buffers // for what the next Seal returns; under sealMu
 
 	noteStale bool // see NoteStale; under sealMu
 }

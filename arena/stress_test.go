@@ -217,3 +217,21 @@ func BenchmarkSeal(b *testing.B) {
 		q++
 	}
 }
+
+// BenchmarkSealSmall commits one changed block.
+func BenchmarkSealSmall(b *testing.B) {
+	s := benchSet(b)
+	b.ReportAllocs()
+	for q := int64(0); b.Loop(); q++ {
+		if _, err := s.Alloc(7, false); err != nil {
+			b.Fatal(err)
+		}
+		sealed, err := s.Seal(q)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Release(sealed); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -185,15 +185,22 @@ func (c *Commit) steps(tell func(error)) error {
 	return nil
 }
 
-// step writes the lists, outside the queues, and flushes the device.
+// step writes the lists, outside the queues, what is adjacent in a list in one call, and flushes the device.
 func (s *Store) step(lists ...[]arena.Write) error {
+	var vec [][]byte
 	for _, list := range lists {
-		for _, w := range list {
-			s.note("step", w.Addr, trace.None, int64(len(w.Data)))
-			if err := s.dev.WriteVec([][]byte{w.Data}, int64(w.Addr)); err != nil {
-				return fmt.Errorf("write %d bytes at %v: %w", len(w.Data), w.Addr, err)
+		for len(list) > 0 {
+			at := list[0].Addr
+			vec = vec[:0]
+			for len(list) > 0 && list[0].Addr == at+blkfmt.Addr(len(vec))*blkfmt.BlkSize {
+				vec = append(vec, list[0].Data)
+				list = list[1:]
 			}
-			s.written.Add(uint64(len(w.Data) / blkfmt.BlkSize))
+			s.note("step", at, trace.None, int64(len(vec)*blkfmt.BlkSize))
+			if err := s.dev.WriteVec(vec, int64(at)); err != nil {
+				return fmt.Errorf("write %d blocks at %v: %w", len(vec), at, err)
+			}
+			s.written.Add(uint64(len(vec)))
 		}
 	}
 	return s.dev.Sync()
