@@ -83,7 +83,9 @@ func TestOneLostBlockInAHundredLeaves95FilesInAHundred(t *testing.T) {
 	part := float64(got) / float64(sum)
 	t.Logf("%d disks: %.2f%% of the files none of whose data is lost were saved, at least %.2f%% of a disk, below 95%% of %d; %.2f%% are known to be whole",
 		*turns, 100*part, 100*least, few, 100*float64(whole)/float64(sum))
-	if part < 0.95 {
+	// The small tree of a run with the race detector has a handful of leaves, one of which names a third of all
+	// files: there only what is said of them is judged.
+	if part < 0.95 && !raceEnabled {
 		t.Errorf("%.2f%% of the files were saved", 100*part)
 	}
 }
