@@ -4,7 +4,9 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -779,4 +781,23 @@ func TestLinuxLocks(t *testing.T) {
 	}
 	a.Close()
 	w.end()
+}
+
+// TestEveryRefusalHasANumber reads the texts where they are. Only what is wrong with the disk is EIO.
+func TestEveryRefusalHasANumber(t *testing.T) {
+	b, err := os.ReadFile("errors.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := regexp.MustCompile(`ninep\.Error\("(.*)"\)`).FindAllSubmatch(b, -1)
+	if len(texts) < 20 {
+		t.Fatalf("%d texts in errors.go: is it still where they are?", len(texts))
+	}
+	for _, m := range texts {
+		text := ninep.Error(m[1])
+		damage := text == "block contents corrupted" || text == "i/o error"
+		if no := new(gefs.FS).Errno(text); (no == 0) != damage {
+			t.Errorf("%q has the number %d", text, no)
+		}
+	}
 }
