@@ -63,6 +63,7 @@ func TestOneServerSpeaksAllDialects(t *testing.T) {
 		want ninep.Errno
 	}{
 		{"attach by a number that nobody has", func() error { _, err := l.Attach("", "", 5); return err }, ninep.EACCES},
+		{"Tauth where nobody has to prove anything", func() error { _, err := l.Auth("", "", 1000); return err }, ninep.ENOENT},
 		{"walk to nothing", func() error { _, err := l.Walk(root, "nothing"); return err }, ninep.ENOENT},
 		{"no fid", func() error { _, err := l.Walk(99); return err }, ninep.EBADF},
 		{"Topen", func() error { _, err := l.Common(&proto.TOpen{Fid: root}); return err }, ninep.EOPNOTSUPP},

@@ -13,7 +13,7 @@ package ninep
 type FS interface {
 	// Auth starts an authentication of uname for the tree aname and returns what the client
 	// will read from and write to. The qid's type should be QTAUTH. Where there is no
-	// authentication, the error is ErrNoAuth.
+	// authentication, the error is ErrNoAuth; one that wraps it is a refusal.
 	// If the client's afid turns out to be in use, the AuthFile is clunked and the client told.
 	Auth(c *Ctx, uname, aname string) (AuthFile, Qid, error)
 

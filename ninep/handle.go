@@ -138,10 +138,12 @@ func (r *request) auth() error {
 		return err
 	}
 	af, qid, err := r.c.s.FS.Auth(&r.ctx, uname, m.Aname)
-	if err != nil {
+	switch {
+	case err == ErrNoAuth && r.c.speaks() == Linux:
+		return ENOENT // diod's clients attach without, then; at any other number they give up
+	case err != nil:
 		return err
-	}
-	if af == nil {
+	case af == nil:
 		return fmt.Errorf("Auth returned nothing: %w", ErrInternal)
 	}
 	f := &fid{auth: af}

@@ -108,6 +108,18 @@ func (l *Linux) Attach(uname, aname string, nuname uint32) (uint32, error) {
 	return fid, err
 }
 
+// Auth asks for a new auth fid, for uname, or if that is empty for the user with the number.
+func (l *Linux) Auth(uname, aname string, nuname uint32) (uint32, error) {
+	l.t.Helper()
+	fid := l.Fid()
+	b, err := ninep.AppendTauthL(nil, 1, fid, uname, aname, nuname)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	_, err = l.reply(l.exchange(b), ninep.Tauth)
+	return fid, err
+}
+
 // Walk walks a new fid along names. A walk that ends on the way is ENOENT.
 func (l *Linux) Walk(fid uint32, names ...string) (uint32, error) {
 	l.t.Helper()

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# others.sh - plan9port's clients and hosted Inferno against a real gefs9p, as far as they are installed here. Nobody
-# packages them for Debian.
+# others.sh - diod's clients, plan9port's and hosted Inferno against a real gefs9p, as far as they are installed here. Debian
+# has a package of the first (diod) and none of the others.
 #
 #   scripts/clients/others.sh
 #
+# - diodls and diodcat of diod, which speak 9P2000.L: a tree listed and read, over TCP, and what is not there;
 # - 9p of plan9port, in $PATH or $PLAN9/bin: ls, write, read, stat, rm over a Unix socket;
 # - 9pfuse of plan9port, as root where there is /dev/fuse: a tree copied, edited, renamed, removed;
 # - Inferno: $EMU is an emu executable and $INFERNO its file tree; the client kit's inferno/smoke.sh runs there.
@@ -15,7 +16,13 @@ cd "$(dirname "$0")/../.."
 clients=${CLIENTS:-$PWD/../shared/clients}
 [ -z "${PLAN9-}" ] || PATH=$PATH:$PLAN9/bin
 fail() { echo "others: FAIL: $*"; exit 1; }
+PATH=$PATH:/usr/sbin
 todo=()
+if command -v diodls >/dev/null && command -v diodcat >/dev/null; then
+	todo+=(diod)
+else
+	echo "others: no diodls and diodcat here (Debian package diod): left out"
+fi
 if command -v 9p >/dev/null; then todo+=(9p); else echo "others: no 9p of plan9port here (\$PLAN9/bin): left out"; fi
 if ! command -v 9pfuse >/dev/null; then
 	echo "others: no 9pfuse of plan9port here: left out"
@@ -44,6 +51,7 @@ trap 'exit 130' INT TERM
 go build -o "$work/gefs9p" ./cmd/gefs9p
 disk=$work/disk
 "$work/gefs9p" ream -u glenda --size 256M "$disk" 2>"$work/log"
+"$work/gefs9p" import --into tree "$disk" docs >>"$work/log" 2>&1 || { cat "$work/log"; fail "import"; }
 "$work/gefs9p" serve -A -a "unix!$work/sock" -a 'tcp!127.0.0.1!0' -m 32M "$disk" >"$work/out" 2>>"$work/log" &
 server=$!
 for _ in $(seq 300); do
@@ -64,9 +72,29 @@ do_9p() {
 		9p -a "$a" stat file | grep -q glenda &&
 		9p -a "$a" ls -l / | grep -q 300000 &&
 		9p -a "$a" rm file &&
-		[ -z "$(9p -a "$a" ls /)" ] &&
+		[ "$(9p -a "$a" ls /)" = tree ] &&
 		! 9p -a "$a" read file 2>/dev/null
 }
+# diod's programs say who they are by number only; glenda's on a new disk is 1.
+do_diod() (
+	set -e
+	d() { local c=$1; shift; "$c" -s "127.0.0.1:$port" -u 1 -a "$aname" "$@"; }
+	aname=main
+	d diodls tree | sort >"$work/names"
+	ls docs | sort | diff - "$work/names"
+	[ "$(d diodls)" = tree ]
+	for f in docs/*; do
+		[ -f "$f" ] || continue
+		d diodcat "tree/${f#docs/}" | cmp - "$f"
+	done
+	d diodls -l tree | grep 'README.md$' | grep -qw "$(stat -c %s docs/README.md)"
+	for f in tree/nothing nothing/README.md tree/README.md/x; do
+		! d diodcat "$f" 2>"$work/err" || { echo "$f can be read"; exit 1; }
+		grep -iq 'no such file\|not a directory' "$work/err" || { cat "$work/err"; exit 1; }
+	done
+	aname=nothing
+	! d diodls 2>"$work/err" || { echo "a tree that there is not can be listed"; exit 1; }
+)
 do_9pfuse() {
 	mkdir "$work/mnt" && 9pfuse "unix!$work/sock" "$work/mnt" &&
 		cp -r docs "$work/mnt/docs" && diff -r docs "$work/mnt/docs" &&
@@ -79,7 +107,8 @@ do_inferno() {
 		bash "$clients/inferno.sh" "$EMU" "$work/inferno" 127.0.0.1 "$port" glenda '' "$clients/inferno/smoke.sh"
 }
 for what in "${todo[@]}"; do
-	"do_$what" >"$work/said" 2>&1 || { cat "$work/said"; fail "$what"; }
+	"do_$what" >"$work/said" 2>&1 &
+	wait $! || { cat "$work/said"; fail "$what"; }
 	echo "others: $what: passed"
 done
 kill -TERM "$server"
