@@ -6,12 +6,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/knusbaum/go9p/proto"
+
 	"gefs9p/blkdev"
 	"gefs9p/blkstore"
 	"gefs9p/client"
 	"gefs9p/gefs"
 	"gefs9p/internal/gefstest"
 	"gefs9p/ninep"
+	"gefs9p/ninep/ninetest"
 )
 
 // TestWalkTellsDamageFromAbsence walks over several names to an entry that cannot be read. A walk that ends
@@ -52,7 +55,7 @@ func TestWalkTellsDamageFromAbsence(t *testing.T) {
 		}
 		return nil
 	})
-	failed := 0
+	failed, last := 0, ""
 	for i := range 300 {
 		f, err := root.Walk("dir", name(i))
 		switch {
@@ -62,10 +65,34 @@ func TestWalkTellsDamageFromAbsence(t *testing.T) {
 			t.Fatalf("walk to dir/%s...: %v", name(i)[:4], err)
 		default:
 			failed++
+			last = name(i)
 		}
 	}
 	if failed == 0 {
 		t.Error("every entry was in the cache: nothing was tested")
+	}
+	// In whatever dialect, behind whatever names, and the fid that was to go there stays where it was.
+	p := ninetest.NewPeer(t, srv.Pipe())
+	p.Version(8192)
+	p.Attach(0, gefstest.User)
+	p.Walk(0, 1, "dir")
+	for _, names := range [][]string{{last}, {"..", "dir", last}, {last, "below"}, {"..", "dir", "..", "dir", last, "..", "x"}} {
+		if f := p.RPC(&proto.TWalk{Fid: 1, Newfid: 1, Nwname: uint16(len(names)), Wname: names}); f.Type != ninep.Rerror || !strings.Contains(f.Rerror.Ename, "i/o error") {
+			t.Errorf("walk over %d names: %s", len(names), ninep.Format(f.Msg()))
+		}
+		if f := p.RPC(&proto.TStat{Fid: 1}); f.Type != ninep.Rstat || f.Rstat.Stat.Name != "dir" {
+			t.Errorf("then the fid is %s", ninep.Format(f.Msg()))
+		}
+	}
+	l := ninetest.NewLinux(t, srv.Pipe(), 8192)
+	lroot, err := l.Attach(gefstest.User, "", ninep.NOUID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, names := range [][]string{{"dir", last}, {"dir", "..", "dir", last}} {
+		if _, err := l.Walk(lroot, names...); err != ninep.EIO {
+			t.Errorf("walk over %d names in 9P2000.L: %v, want EIO", len(names), err)
+		}
 	}
 	// What is not there is not there, once the disk can be read.
 	dev.Hook(nil)

@@ -2,9 +2,11 @@ package ninep_test
 
 import (
 	"context"
-	"io"
+	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,7 +19,7 @@ import (
 // FuzzSession sends what the bytes say, as requests: each takes a byte that selects it and three more for
 // its numbers, so that fids, tags, flushes, new versions and auth fids collide; 0xff sends the rest as it
 // is. Handlers block where the bytes say so, and the session may change the dialect. Whatever it is, there is
-// one reply to a tag at most, every reply is one of the dialect, the connection ends when the client hangs
+// one reply to a request at most, every reply is one of the dialect, the connection ends when the client hangs
 // up, and every File is clunked once.
 func FuzzSession(f *testing.F) {
 	rnd := rand.New(rand.NewPCG(1, 1))
@@ -51,6 +53,8 @@ func FuzzSession(f *testing.F) {
 			return nil
 		}
 		s := &ninep.Server{FS: ninetest.Numbered{FS: fs}, Limits: ninep.Limits{Workers: 2, Outstanding: 3, Fids: 6, Msize: 4096, Held: 8 << 10, Output: 8 << 10}}
+		pieces := sessionBytes(t, in)
+		unanswered := requestsOf(slices.Concat(pieces...))
 		client, server := net.Pipe()
 		done := make(chan struct{})
 		go func() {
@@ -74,7 +78,9 @@ func FuzzSession(f *testing.F) {
 				switch {
 				case err != nil:
 				case fc.Type&1 == 0:
-					err = io.ErrNoProgress // a request
+					err = fmt.Errorf("a request, of type %d", fc.Type)
+				case unanswered[fc.Tag] == 0:
+					err = fmt.Errorf("one reply too many, of type %d with tag %d", fc.Type, fc.Tag)
 				case fc.Type == ninep.Rerror && fc.Rerror.Ename == string(ninep.ErrMsize):
 					dialect = ninep.Plan9
 				case fc.Type == ninep.Rversion:
@@ -85,11 +91,12 @@ func FuzzSession(f *testing.F) {
 					replies <- err
 					return
 				}
+				unanswered[fc.Tag]--
 			}
 			replies <- nil
 		}()
 		client.SetWriteDeadline(time.Now().Add(ninetest.Patience))
-		for _, b := range sessionBytes(t, in) {
+		for _, b := range pieces {
 			if _, err := client.Write(b); err != nil {
 				break // hung up on
 			}
@@ -111,6 +118,20 @@ func FuzzSession(f *testing.F) {
 			t.Errorf("misuse: %s", m)
 		}
 	})
+}
+
+// requestsOf counts the frames in b by their tags, as far as sizes lead.
+func requestsOf(b []byte) map[uint16]int {
+	count := map[uint16]int{}
+	for len(b) >= ninep.HeaderSize {
+		size := binary.LittleEndian.Uint32(b)
+		if size < ninep.HeaderSize || uint64(size) > uint64(len(b)) {
+			break
+		}
+		count[binary.LittleEndian.Uint16(b[5:])]++
+		b = b[size:]
+	}
+	return count
 }
 
 // sessionBytes makes of the bytes what is written, piece by piece.

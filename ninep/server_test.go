@@ -28,6 +28,7 @@ func newRig(t testing.TB, set func(*ninetest.FS, *ninep.Server)) *rig {
 	fs.Put("hello", []byte("hello, world\n"))
 	fs.Put("dir/a", []byte("a"))
 	fs.Put("dir/b", []byte("bb"))
+	fs.Damaged = "damaged"
 	s := &ninep.Server{FS: fs}
 	if set != nil {
 		set(fs, s)

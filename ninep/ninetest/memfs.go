@@ -24,6 +24,7 @@ const (
 	ErrEmpty  = ninep.Error("directory is not empty")
 	ErrGone   = ninep.Error("phase error -- use after remove")
 	ErrOffset = ninep.Error("invalid dir scan offset")
+	ErrDamage = ninep.Error("i/o error")
 )
 
 // An FS is a tree of files in memory. Make one with New.
@@ -36,6 +37,9 @@ type FS struct {
 	// Secret, if not empty, is what a client must write to an auth fid to attach with it; an
 	// attach without one is refused, except of "none" on a connection that is authenticated.
 	Secret string
+
+	// Damaged, if not empty, is a name of which it cannot be known in any directory whether it is there.
+	Damaged string
 
 	mu     sync.Mutex
 	root   *node
@@ -228,6 +232,8 @@ func (f *file) Walk(c *ninep.Ctx, names []string, qids []ninep.Qid) (ninep.File,
 	for i, e := range names {
 		if e == ".." {
 			n = n.up
+		} else if e == f.fs.Damaged && n.isDir() {
+			return nil, i, ErrDamage
 		} else if n = n.find(e); n == nil {
 			return nil, i, nil
 		}
