@@ -26,7 +26,7 @@ var (
 	crowdBusy  = flag.Int("crowd.busy", 50, "connections that always wait for an answer")
 	crowdSlow  = flag.Int("crowd.slow", 250, "connections that never finish a message, or never begin one")
 	crowdRound = flag.Int("crowd.requests", 100, "requests of each busy connection")
-	crowdTimes = flag.Bool("crowd.times", false, "fail if the others' waiting shows in the times, or if it takes a GiB")
+	crowdTimes = flag.Bool("crowd.times", false, "three rounds; fail if others wait twice as long beside the crowd")
 )
 
 const crowdEnv = "NINEP_CROWD" // address of the server, for the process that holds the crowd
@@ -158,10 +158,33 @@ func busy(t *testing.T, ps []*ninetest.Peer) (p50, p99 time.Duration) {
 	return all[len(all)/2], all[len(all)*99/100]
 }
 
+// never has a client ask for a large file again and again and read nothing of it. The channel gives the error
+// with which it was hung up on.
+func never(t *testing.T, r *rig) <-chan error {
+	t.Helper()
+	p := r.dial()
+	p.Version(64 << 10)
+	p.Attach(0, "glenda")
+	p.Walk(0, 1, "big")
+	p.Open(1, ninep.OREAD)
+	hungUp := make(chan error, 1)
+	frame := ninetest.Frames(t, &proto.TRead{Fid: 1, Count: 60 << 10})
+	go func() {
+		for {
+			if _, err := p.Conn.Write(frame); err != nil {
+				hungUp <- err
+				return
+			}
+		}
+	}()
+	return hungUp
+}
+
 // TestACrowdCostsTheOthersNothing has busy clients beside many that are idle, slow or only half there, and
 // one that never reads. All who behave are served, the one that never reads is hung up on, and memory stays
-// bounded; the times are compared with those without the crowd only if the flag -crowd.times is set, on a
-// machine with nothing else to do.
+// bounded. With the flag -crowd.times the time that 99 of 100 requests do not take longer than must not be twice
+// that without the crowd. Of three rounds with and without the quickest counts, as what else the machine does only
+// makes them slower.
 func TestACrowdCostsTheOthersNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a process of its own, with 750 connections")
@@ -182,35 +205,30 @@ func TestACrowdCostsTheOthersNothing(t *testing.T) {
 		p.Open(1, ninep.OREAD)
 		ps = append(ps, p)
 	}
+	rounds := 1
+	if *crowdTimes {
+		rounds = 3
+	}
 	busy(t, ps) // everything is warm
-	alone50, alone := busy(t, ps)
+	alone50, alone := quickest(rounds, func() (p50, p99 time.Duration) { return busy(t, ps) })
 	before := heap()
 
 	stop := startCrowd(t, r.addr.String())
-	bad := r.dial()
-	bad.Version(64 << 10)
-	bad.Attach(0, "glenda")
-	bad.Walk(0, 1, "big")
-	bad.Open(1, ninep.OREAD)
-	hungUp := make(chan error, 1)
-	go func() {
-		b := ninetest.Frames(t, &proto.TRead{Fid: 1, Count: 60 << 10})
-		for {
-			if _, err := bad.Conn.Write(b); err != nil {
-				hungUp <- err
-				return
-			}
+	first := true
+	crowd50, crowd := quickest(rounds, func() (p50, p99 time.Duration) {
+		hungUp := never(t, r)
+		if n, want := r.s.NumConns(), *crowdIdle+*crowdBusy+*crowdSlow+1; first && n != want {
+			t.Errorf("%d connections, want %d", n, want)
 		}
-	}()
-	if n, want := r.s.NumConns(), *crowdIdle+*crowdBusy+*crowdSlow+1; n != want {
-		t.Errorf("%d connections, want %d", n, want)
-	}
-	crowd50, crowd := busy(t, ps)
-	select {
-	case <-hungUp:
-	case <-time.After(ninetest.Patience):
-		t.Error("the client that never reads is still there")
-	}
+		first = false
+		p50, p99 = busy(t, ps)
+		select {
+		case <-hungUp:
+		case <-time.After(ninetest.Patience):
+			t.Error("the client that never reads is still there")
+		}
+		return p50, p99
+	})
 	grown := heap() - before
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -219,8 +237,11 @@ func TestACrowdCostsTheOthersNothing(t *testing.T) {
 	if each := grown / int64(*crowdIdle+*crowdSlow+1); each > 32<<10 {
 		t.Errorf("%d bytes for each of the crowd", each)
 	}
-	if *crowdTimes && (crowd > 2*alone || m.Sys > 1<<30) {
-		t.Error("the crowd costs the others more than it may")
+	if m.Sys > 1<<30 {
+		t.Errorf("%d MiB of memory", m.Sys>>20)
+	}
+	if *crowdTimes && crowd >= 2*alone {
+		t.Errorf("beside the crowd 99 of 100 requests take up to %v, alone %v", crowd, alone)
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
@@ -235,4 +256,14 @@ func TestACrowdCostsTheOthersNothing(t *testing.T) {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+}
+
+// quickest returns the least of what n rounds return.
+func quickest(n int, round func() (p50, p99 time.Duration)) (p50, p99 time.Duration) {
+	p50, p99 = round()
+	for range n - 1 {
+		a, b := round()
+		p50, p99 = min(p50, a), min(p99, b)
+	}
+	return p50, p99
 }
