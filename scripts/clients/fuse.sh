@@ -4,7 +4,7 @@
 #   scripts/clients/fuse.sh [TREE]
 #
 # 1. a functional check of the mounted tree, random operations (fsx), and programs: git (clone and fsck), tar, gcc,
-#    make, sqlite, as far as this machine has them;
+#    sqlite, and a project that is built and changed with make (project.sh), as far as this machine has them;
 # 2. TREE (default: net/http of the Go source) copied in by two programs at a time, fsynced, edited, renamed and removed
 #    in one of the copies; the server killed, another one started: the other copy has every byte, name, mode
 #    and time;
@@ -88,7 +88,15 @@ HOME=/tmp FILES=/tmp/files OVERWRITE=1 MNT=/mnt unshare -m sh -c \
 	'mount --bind "$1" /mnt && mount -t tmpfs none /tmp && cd /mnt && sh /mnt/apps.sh' sh "$work/mnt" \
 	>"$work/apps" 2>&1 || { cat "$work/apps"; fail "programs"; }
 rm "$work/mnt/apps.sh"
+sed -n 's/^skip \(.*\)/fuse: left out: \1 here/p' "$work/apps"
 echo "fuse: $(sed -n 's/^ok   \([^ ]*\) (.*/\1/p' "$work/apps" | tr '\n' ' ')work"
+rc=0
+(cd "$work/mnt" && sh "$OLDPWD/scripts/clients/project.sh") >"$work/project" 2>&1 || rc=$?
+case $rc in
+0) echo "fuse: make: $(sed -n 's/^project: ok, //p' "$work/project")" ;;
+77) sed -n 's/^project: skipped/fuse: left out: a project with make/p' "$work/project" ;;
+*) cat "$work/project"; fail "a project that is built and changed with make" ;;
+esac
 
 list() { find . \( -type f -printf 'f %p %m %s %Ts\n' -o -type d -printf 'd %p %m %Ts\n' \) | LC_ALL=C sort; }
 (cd "$tree" && list >"$work/list" && find . -type f -exec sha256sum {} + >"$work/sums")
