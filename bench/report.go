@@ -128,7 +128,11 @@ func (t *table) begin(r *Report) {
 	if t.device {
 		cells = append(cells, "device", "ratio")
 	}
-	t.line("id", "what", "load", append(cells, "p50", "p99", "p99.9", "max", "errors"))
+	cells = append(cells, "p50", "p99", "p99.9", "max")
+	if t.wire {
+		cells = append(cells, "wire p99.9")
+	}
+	t.line("id", "what", "load", append(cells, "errors"))
 }
 
 // row writes a row, and what went wrong below it.
@@ -156,6 +160,12 @@ func (t *table) row(r *Row) {
 	for _, d := range []time.Duration{r.Ours.P50, r.Ours.P99, r.Ours.P999, r.Ours.Max} {
 		cells = append(cells, durText(d))
 	}
+	switch {
+	case t.wire && r.Wire != nil:
+		cells = append(cells, durText(r.Wire.P999))
+	case t.wire:
+		cells = append(cells, "-")
+	}
 	what := r.What
 	if r.Cold {
 		what += coldMark
@@ -181,7 +191,11 @@ func (t *table) line(id, what, load string, cells []string) {
 	if t.device {
 		widths = append(widths, rate, ratio)
 	}
-	widths = append(widths, dur, dur, dur, dur, errors)
+	widths = append(widths, dur, dur, dur, dur)
+	if t.wire {
+		widths = append(widths, dur+3)
+	}
+	widths = append(widths, errors)
 	var b strings.Builder
 	pad := func(s string, n int) {
 		b.WriteString(s)

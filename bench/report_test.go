@@ -47,7 +47,7 @@ func TestTableIsAligned(t *testing.T) {
 			t.Errorf("a line of %d characters:\n%s", n, &out)
 		}
 	}
-	if !regexp.MustCompile(`^id +what +load +rate +fsync +written +wire +ratio +device +ratio +p50 +p99 +p99\.9 +max +errors$`).MatchString(lines[1]) {
+	if !regexp.MustCompile(`^id +what +load +rate +fsync +written +wire +ratio +device +ratio +p50 +p99 +p99\.9 +max +wire p99\.9 +errors$`).MatchString(lines[1]) {
 		t.Errorf("head %q", lines[1])
 	}
 	if !regexp.MustCompile(`^W1 +write 327780 bytes sequentially +1×8 +[0-9.]+ MB/s +[0-9.]+ [µm]?s +0.00× +[0-9.]+ MB/s +[0-9.]+ +[0-9.]+ MB/s .* 0$`).MatchString(lines[2]) {
