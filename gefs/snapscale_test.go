@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -30,11 +31,15 @@ func fileWorld(t *testing.T, size int64, opt gefs.Options) *world {
 	if dir == "" {
 		dir = t.TempDir()
 	}
-	dev, err := blkdev.CreateFile(filepath.Join(dir, fmt.Sprintf("gefs-%d.img", time.Now().UnixNano())), size)
+	path := filepath.Join(dir, fmt.Sprintf("gefs-%d.img", time.Now().UnixNano()))
+	dev, err := blkdev.CreateFile(path, size)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { dev.Close() })
+	t.Cleanup(func() {
+		dev.Close()
+		os.Remove(path) // 20 GiB and more
+	})
 	if err := gefs.Ream(dev, gefs.ReamOptions{User: gefstest.User}); err != nil {
 		t.Fatal(err)
 	}
