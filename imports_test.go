@@ -16,8 +16,8 @@ import (
 var floors = [...][]string{
 	0: {"blkfmt", "blkdev", "epoch", "ninep", "users", "auth", "dial"},
 	1: {"logfmt", "kvfmt", "client", "nbd", "internal/trace"},
-	2: {"arena", "check", "salvage", "bench", "mount", "stream"},
-	3: {"blkstore"},
+	2: {"arena", "check", "salvage", "bench", "mount", "stream", "internal/scale"},
+	3: {"blkstore", "internal/scale/plan"},
 	4: {"betree"},
 	5: {"snap"},
 	6: {"gefs"},

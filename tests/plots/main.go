@@ -1,6 +1,9 @@
-// Plots draws the figures that TestGrowth of package gefs leaves as one picture:
+// Plots draws curves as one picture:
 //
 //	go run . GROWTH.json PICTURE.svg
+//
+// The file holds those that TestGrowth of package gefs leaves, or those that internal/scale/plan writes
+// with --curves.
 //
 // It is a module of its own so that what it needs to draw is no dependency of the server.
 package main
@@ -10,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"image/color"
+	"math"
 	"os"
 	"strconv"
 
@@ -25,19 +29,57 @@ type panel struct {
 	curve       string
 	title, x, y string
 	log         bool // of x
+	logY        bool
 }
 
-var panels = [2][3]panel{
+// A picture is what can be drawn from a file that has all of its curves.
+type picture [2][3]panel
+
+var pictures = []picture{growth, scale}
+
+var growth = picture{
 	{
-		{"create", "creating files", "files there are", "files/s", true},
-		{"random", "random 8 KiB writes, then fsync", "length of the sparse file, GiB", "writes/s", true},
-		{"age", "reading a tree, caches cold", "rounds of changes to it", "MB/s", false},
+		{"create", "creating files", "files there are", "files/s", true, false},
+		{"random", "random 8 KiB writes, then fsync", "length of the sparse file, GiB", "writes/s", true, false},
+		{"age", "reading a tree, caches cold", "rounds of changes to it", "MB/s", false, false},
 	},
 	{
-		{"opening", "opening, and the first answer", "size of the disk, GiB", "ms", true},
-		{"ranges", "opening, and the first answer", "free ranges on the disk", "ms", true},
-		{"snapshots", "taking a snapshot, durable", "snapshots there are", "ms", true},
+		{"opening", "opening, and the first answer", "size of the disk, GiB", "ms", true, false},
+		{"ranges", "opening, and the first answer", "free ranges on the disk", "ms", true, false},
+		{"snapshots", "taking a snapshot, durable", "snapshots there are", "ms", true, false},
 	},
+}
+
+var scale = picture{
+	{
+		{"inOrder", "nodes written for a file copied in order", "files", "blocks", true, false},
+		{"atRandom", "nodes written for a file created at random", "files", "blocks", true, false},
+		{"overwrite", "nodes written for a block overwritten at random", "blocks of the file", "blocks", true, false},
+	},
+	{
+		{"levels", "levels of the tree", "files", "levels", true, false},
+		{"pivots", "nodes above the leaves", "files", "GiB", true, true},
+		{"commit", "the least that a commit writes", "arenas", "MiB", true, false},
+	},
+}
+
+// choose returns the picture for which there are most curves.
+func choose(curves map[string]plotter.XYs) (best picture) {
+	most := -1
+	for _, p := range pictures {
+		n := 0
+		for _, row := range p {
+			for _, panel := range row {
+				if len(curves[panel.curve]) > 0 {
+					n++
+				}
+			}
+		}
+		if n > most {
+			best, most = p, n
+		}
+	}
+	return best
 }
 
 func main() {
@@ -59,6 +101,7 @@ func run(args []string) error {
 	if err := json.Unmarshal(text, &curves); err != nil {
 		return fmt.Errorf("%s: %w", args[0], err)
 	}
+	panels := choose(curves)
 	c := vgsvg.New(30*vg.Centimeter, 17*vg.Centimeter)
 	tiles := draw.Tiles{
 		Rows: len(panels), Cols: len(panels[0]), PadX: 8 * vg.Millimeter, PadY: 8 * vg.Millimeter,
@@ -89,7 +132,7 @@ func run(args []string) error {
 	return errors.Join(err, out.Close())
 }
 
-// plot draws one panel. The axis of what is measured begins at zero.
+// plot draws one panel. The axis of what is measured begins at zero, if it is not logarithmic.
 func (p panel) plot(points plotter.XYs) (*plot.Plot, error) {
 	if len(points) == 0 {
 		return nil, errors.New("no points")
@@ -106,7 +149,12 @@ func (p panel) plot(points plotter.XYs) (*plot.Plot, error) {
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{Y: 0xe0}, color.Gray{Y: 0xe0}
 	d.Add(grid, line, dots)
-	d.Y.Min, d.Y.Max = 0, d.Y.Max*1.1
+	if p.logY {
+		d.Y.Scale = plot.LogScale{}
+		d.Y.Tick.Marker = plot.TickerFunc(p.decades)
+	} else {
+		d.Y.Min, d.Y.Max = 0, d.Y.Max*1.1
+	}
 	if p.log {
 		d.X.Scale = plot.LogScale{}
 		d.X.Tick.Marker = plot.TickerFunc(p.decades)
@@ -116,12 +164,13 @@ func (p panel) plot(points plotter.XYs) (*plot.Plot, error) {
 
 // decades marks powers of ten.
 func (p panel) decades(min, max float64) (ticks []plot.Tick) {
-	for v, n := 1.0, 0; v <= max*1.001; v, n = v*10, n+1 {
-		if v < min*0.999 {
-			continue
+	for n := int(math.Ceil(math.Log10(min * 0.999))); ; n++ {
+		v := math.Pow10(n)
+		if v > max*1.001 {
+			break
 		}
-		label := strconv.Itoa(int(v))
-		if n > 4 {
+		label := strconv.FormatFloat(v, 'f', -1, 64)
+		if n > 4 || n < -2 {
 			label = fmt.Sprintf("1e%d", n)
 		}
 		ticks = append(ticks, plot.Tick{Value: v, Label: label})

@@ -7,7 +7,13 @@ import (
 	"testing"
 )
 
-func TestPictureHasAllPanels(t *testing.T) {
+func TestPicturesHaveAllPanels(t *testing.T) {
+	for _, panels := range pictures {
+		hasAllPanels(t, panels)
+	}
+}
+
+func hasAllPanels(t *testing.T, panels picture) {
 	dir := t.TempDir()
 	in, out := filepath.Join(dir, "growth.json"), filepath.Join(dir, "growth.svg")
 	var b strings.Builder
@@ -26,8 +32,8 @@ func TestPictureHasAllPanels(t *testing.T) {
 	}
 	for _, row := range panels {
 		for _, p := range row {
-			if !strings.Contains(string(svg), p.x) {
-				t.Errorf("no panel with %q", p.x)
+			if !strings.Contains(string(svg), p.title) {
+				t.Errorf("no panel %q", p.title)
 			}
 		}
 	}
@@ -36,7 +42,7 @@ func TestPictureHasAllPanels(t *testing.T) {
 func TestFiguresThatAreMissingAreAnError(t *testing.T) {
 	dir := t.TempDir()
 	in := filepath.Join(dir, "growth.json")
-	for _, text := range []string{"", "{}", `{"create":[]}`, "nonsense"} {
+	for _, text := range []string{"", "{}", `{"create":[]}`, `{"levels":[{"x":1,"y":2}]}`, "nonsense"} {
 		write(t, in, text)
 		if err := run([]string{in, filepath.Join(dir, "out.svg")}); err == nil {
 			t.Errorf("%q makes a picture", text)
