@@ -52,9 +52,9 @@ var growth = picture{
 
 var scale = picture{
 	{
-		{"inOrder", "nodes written for a file copied in order", "files", "blocks", true, false},
-		{"atRandom", "nodes written for a file created at random", "files", "blocks", true, false},
-		{"overwrite", "nodes written for a block overwritten at random", "blocks of the file", "blocks", true, false},
+		{"inOrder", "nodes written: file copied in order", "files", "blocks", true, false},
+		{"atRandom", "file created at random", "files", "blocks", true, false},
+		{"overwrite", "block overwritten at random", "blocks of the file", "blocks", true, false},
 	},
 	{
 		{"levels", "levels of the tree", "files", "levels", true, false},
@@ -162,7 +162,7 @@ func (p panel) plot(points plotter.XYs) (*plot.Plot, error) {
 	return d, nil
 }
 
-// decades marks powers of ten.
+// decades marks powers of ten, and names each second one where they are many.
 func (p panel) decades(min, max float64) (ticks []plot.Tick) {
 	for n := int(math.Ceil(math.Log10(min * 0.999))); ; n++ {
 		v := math.Pow10(n)
@@ -172,6 +172,9 @@ func (p panel) decades(min, max float64) (ticks []plot.Tick) {
 		label := strconv.FormatFloat(v, 'f', -1, 64)
 		if n > 4 || n < -2 {
 			label = fmt.Sprintf("1e%d", n)
+		}
+		if math.Log10(max/min) > 5 && n%2 != 0 {
+			label = ""
 		}
 		ticks = append(ticks, plot.Tick{Value: v, Label: label})
 	}
