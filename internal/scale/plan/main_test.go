@@ -58,6 +58,9 @@ func TestTimesComeFromTheCurves(t *testing.T) {
 }
 
 func TestCurvesAreDrawnAsTheyAreWritten(t *testing.T) {
+	if testing.Short() {
+		t.Skip("with -short; it takes seconds")
+	}
 	file := filepath.Join(t.TempDir(), "scale.json")
 	if _, _, err := plan("--curves", file); err != nil {
 		t.Fatal(err)
