@@ -158,3 +158,33 @@ func TestFollowingGoesOnWithoutItsSnapshots(t *testing.T) {
 	a.end()
 	b.end()
 }
+
+// TestFollowingGoesOnWithThePartThatHasCome cuts a connection in the middle of a large difference, has others make
+// files before the next round, and that brings only the rest.
+func TestFollowingGoesOnWithThePartThatHasCome(t *testing.T) {
+	a, b := newWorld(t), newWorld(t)
+	s := a.as("glenda", "%main")
+	s.put("small", 0644, "text")
+	if _, err := round(t, a, b, "main", 0); err != nil {
+		t.Fatal(err)
+	}
+	const size = 4 << 20
+	s.put("large", 0644, strings.Repeat("0123456789abcde\n", size/16))
+	if _, err := round(t, a, b, "main", size*3/4); !errors.Is(err, stream.ErrCut) {
+		t.Fatal(err)
+	}
+	s.put("more", 0644, "text")
+	rest, err := round(t, a, b, "main", 0)
+	if err != nil || rest.Already || rest.Bytes > size/2 {
+		t.Errorf("behind three quarters of %d bytes came %+v, %v", size, rest, err)
+	}
+	if last, err := round(t, a, b, "main", 0); err != nil || last.Already || last.Bytes > size/100 {
+		t.Errorf("what was made meanwhile: %+v, %v", last, err)
+	}
+	if _, err := b.fs.Promote(context.Background(), "now"); err != nil {
+		t.Fatal(err)
+	}
+	sameSnapshot(t, a, b, "main", "main")
+	a.end()
+	b.end()
+}

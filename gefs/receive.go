@@ -470,7 +470,6 @@ func (rc *receiver) finish() error {
 	if err := ch.apply(); err != nil {
 		return err
 	}
-	fs.forest.RaiseQid(rc.in.Header.NextQid)
 	temp := rc.m.tree.Name()
 	rc.m.tree.Close()
 	rc.m = nil

@@ -96,14 +96,19 @@ type Header struct {
 // Whole reports whether the stream has all of the snapshot, and needs no other.
 func (h *Header) Whole() bool { return h.Base.IsZero() }
 
-// ID names what is sent: streams with the same ID bring the same, from wherever they go on.
-func (h *Header) ID() Digest { return sha256.Sum256(h.appendFixed(nil)) }
+// ID names what is sent: streams with the same ID bring the same, from wherever they go on. NextQid is no part of it:
+// it grows with each file that others make before the rest is sent.
+func (h *Header) ID() Digest { return sha256.Sum256(h.appendIdents(nil)) }
 
-func (h *Header) appendFixed(p []byte) []byte {
+func (h *Header) appendIdents(p []byte) []byte {
 	for _, i := range []Ident{h.Snap, h.SnapFrom, h.Base, h.BaseFrom} {
 		p = i.Append(p)
 	}
-	return binary.BigEndian.AppendUint64(p, h.NextQid)
+	return p
+}
+
+func (h *Header) appendFixed(p []byte) []byte {
+	return binary.BigEndian.AppendUint64(h.appendIdents(p), h.NextQid)
 }
 
 // append appends the header with all that belongs to it.
