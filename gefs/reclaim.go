@@ -51,13 +51,19 @@ func (r *reclaimer) poke() {
 	}
 }
 
+// looks notes that the loop is about to look: what is left from here on may escape it.
+func (r *reclaimer) looks() {
+	r.mu.Lock()
+	r.token = false
+	r.mu.Unlock()
+}
+
 // moves tells those who wait that a piece was done, or none as there is nothing more that can be done. It
 // reports whether somebody waits.
 func (r *reclaimer) moves(idle bool) (hurry bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.idle = idle && !r.token
-	r.token = false
 	close(r.moved)
 	r.moved = make(chan struct{})
 	return r.hurry > 0
@@ -102,6 +108,7 @@ func (r *reclaimer) finish(d time.Duration) {
 func (fs *FS) reclaimLoop() {
 	r := &fs.reclaimer
 	for fs.ctx.Err() == nil {
+		r.looks()
 		did, held, err := fs.reclaimPiece()
 		full := errors.Is(err, arena.ErrFull)
 		if full {
