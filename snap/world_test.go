@@ -427,15 +427,20 @@ func (w *world) verify(label string) error {
 		return err
 	}
 	defer done()
-	w.g.Enter()
-	defer w.g.Leave()
 	want := w.now[label]
 	if t.Mutable() != want.mutable {
 		return fmt.Errorf("label %s is mutable: %v", label, t.Mutable())
 	}
+	return w.verifyTree(label, t.Tree, want.content)
+}
+
+// verifyTree compares the content of a tree, which goes by that name, with the model.
+func (w *world) verifyTree(label string, t *betree.Tree, want content) error {
+	w.g.Enter()
+	defer w.g.Leave()
 	names := make(map[string]uint64)
 	prefix := kvfmt.AppendEntPrefix(nil, want.root)
-	err = t.Scan(w.g, prefix, nil, func(k, v []byte) bool {
+	err := t.Scan(w.g, prefix, nil, func(k, v []byte) bool {
 		d, err := kvfmt.GetDir(v)
 		if err == nil {
 			names[string(k[len(prefix)+2:len(k)-1])] = d.Qid.Path
