@@ -85,6 +85,20 @@ func (fs *FS) PlantData(label string, qid, off uint64) error {
 	return fs.upsert(guard(c), m, []kvfmt.Msg{{Op: kvfmt.Insert, Key: kvfmt.AppendDatKey(nil, qid, off), Val: v}})
 }
 
+// PlantClear puts a record of what is to be cleared into a tree, and has nobody clear it.
+func (fs *FS) PlantClear(label string, rec kvfmt.Clear) error {
+	c, end := fs.Background()
+	defer end()
+	m, err := fs.mount(c, label)
+	if err != nil {
+		return err
+	}
+	defer fs.unmount(c, m)
+	fs.mutMu.Lock()
+	defer fs.mutMu.Unlock()
+	return fs.upsert(guard(c), m, []kvfmt.Msg{{Op: kvfmt.Insert, Key: rec.AppendKey(nil), Val: rec.AppendValue(nil)}})
+}
+
 // A Limiter is a limiter with a clock of the test's.
 type Limiter struct{ l *limiter }
 
