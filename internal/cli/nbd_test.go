@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"gefs9p/blkdev"
@@ -87,6 +88,112 @@ func TestEveryCommandTakesAnAddress(t *testing.T) {
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %q, %v", left, err)
 	}
+}
+
+// TestSnapshotsTravelBetweenAddresses sends from a disk at an address, served and not, to one at another, whose
+// server hangs up all the time.
+func TestSnapshotsTravelBetweenAddresses(t *testing.T) {
+	_, from := newRemote(t, blkdev.NewMem(exportSize))
+	var n atomic.Int64
+	other := &nbdtest.Server{Dev: blkdev.NewMem(exportSize), Hook: func(nbdtest.Request) nbdtest.Fault {
+		return nbdtest.Fault{Lost: n.Add(1)%50 == 0}
+	}}
+	other.Start(t)
+	to := "nbd://" + other.Addr() + "/"
+	must(t, "ream", "-u", "glenda", from)
+	must(t, "ream", "-u", "glenda", to)
+	l := start(t, 1, "serve", "-m", "16M", from)
+	root := l.attach(l.addrs[0])
+	for i := range 40 {
+		put(t, root, fmt.Sprint("file", i), strings.Repeat("text", i*1000))
+	}
+	must(t, "ctl", "-s", from, "snap", "main", "one")
+	put(t, root, "more", "text")
+	must(t, "ctl", "-s", from, "snap", "main", "two")
+	digest := must(t, "digest", from, "one")
+	one, errs, code := command("send", from, "one")
+	if code != 0 || !strings.Contains(errs, strings.TrimSpace(digest)) {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	if _, errs, code := feed([]byte(one[:len(one)*2/3]), "recv", to); code != 1 || !strings.Contains(errs, "--where "+to+" one") {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	token := strings.TrimSpace(must(t, "recv", "--where", to, "one"))
+	rest, errs, code := command("send", "--resume", token, from, "one")
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	if _, errs, code := feed([]byte(rest), "recv", to); code != 0 {
+		t.Fatal(errs)
+	}
+	if code := l.stop(); code != 0 {
+		t.Fatalf("exit code %d\n%s", code, l.stderr())
+	}
+	two, errs, code := command("send", "-i", "one", from, "two")
+	if code != 0 || len(two) > len(one)/10 {
+		t.Fatalf("exit code %d, %d bytes: %s", code, len(two), errs)
+	}
+	if _, errs, code := feed([]byte(two), "recv", to); code != 0 {
+		t.Fatal(errs)
+	}
+	for _, label := range []string{"one", "two"} {
+		if a, b := must(t, "digest", from, label), must(t, "digest", to, label); a != b {
+			t.Errorf("%s: digests %s and %s", label, a, b)
+		}
+	}
+	must(t, "check", "--strict", to)
+}
+
+// TestAWrongKeyForAnAddressIsSaid: no key, another key, and a key for a disk that has none, of each command in one
+// line; and nothing is written.
+func TestAWrongKeyForAnAddressIsSaid(t *testing.T) {
+	mem := blkdev.NewMem(exportSize)
+	_, addr := newRemote(t, mem)
+	key, other := filepath.Join(t.TempDir(), "key"), filepath.Join(t.TempDir(), "other")
+	must(t, "ream", "-u", "glenda", "--hash", "siphash", "--keyfile", key, addr)
+	if err := os.WriteFile(other, []byte("sixteen bytes..."), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := mem.Clone()
+	stream := filepath.Join(t.TempDir(), "stream")
+	must(t, "send", "--keyfile", key, "-o", stream, addr, "main")
+	folder := t.TempDir()
+	for _, args := range [][]string{
+		{"serve", "-a", "unix!other.sock", addr},
+		{"check", addr},
+		{"send", "-o", filepath.Join(t.TempDir(), "x"), addr, "main"},
+		{"recv", "--input", stream, addr, "copy"},
+		{"digest", addr, "main"},
+		{"import", addr, folder},
+		{"export", addr, filepath.Join(t.TempDir(), "y")},
+	} {
+		for _, with := range [][]string{nil, {"--keyfile", other}, {"--keyfile", folder}, {"--keyfile", filepath.Join(folder, "none")}} {
+			all := append(append([]string{args[0]}, with...), args[1:]...)
+			out, errs, code := command(all...)
+			if args[0] == "check" && errs == "" { // what is wrong with the disk is its result
+				errs, _, _ = strings.Cut(out, "\n")
+				errs += "\n"
+			}
+			if code == 0 || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "key") {
+				t.Errorf("%q: exit code %d, %q", all, code, errs)
+			}
+		}
+	}
+	p, q := make([]byte, 1<<20), make([]byte, 1<<20)
+	for off := int64(0); off < exportSize; off += int64(len(p)) {
+		n, _ := mem.ReadAt(p, off)
+		before.ReadAt(q[:n], off)
+		if !bytes.Equal(p[:n], q[:n]) {
+			t.Fatalf("something was written between %d and %d", off, off+int64(n))
+		}
+	}
+	must(t, "check", "--strict", "--keyfile", key, addr)
+
+	plain := blkdev.NewMem(exportSize)
+	s := &nbdtest.Server{Dev: plain}
+	s.Start(t)
+	must(t, "ream", "-u", "glenda", "nbd://"+s.Addr()+"/")
+	refused(t, ".", 1, []string{"key", s.Addr()}, "digest", "--keyfile", key, "nbd://"+s.Addr()+"/", "main")
 }
 
 func TestServeMakesTheDiskAtAnAddressThatIsEmpty(t *testing.T) {

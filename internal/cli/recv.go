@@ -193,7 +193,7 @@ the same digest hold the same, on whatever disks. A disk that is served is asked
 			})
 			meter.clear()
 			var locked *blkdev.LockedError
-			if _, serr := os.Stat(m.disk + ".ctl"); errors.As(err, &locked) && serr == nil {
+			if _, serr := os.Stat(localName(m.disk) + ".ctl"); errors.As(err, &locked) && serr == nil {
 				err = m.liveDigest(cmd.Context(), &sum)
 			}
 			if err != nil {
@@ -212,7 +212,7 @@ the same digest hold the same, on whatever disks. A disk that is served is asked
 
 // liveDigest asks the server of the disk.
 func (m *mover) liveDigest(ctx context.Context, sum *gefs.Moved) error {
-	console, err := dialConsole(ctx, m.disk+".ctl")
+	console, err := dialConsole(ctx, localName(m.disk)+".ctl")
 	if err != nil {
 		return err
 	}

@@ -231,8 +231,9 @@ func (s *sender) send(ctx context.Context, w io.Writer, opt gefs.SendOptions) (s
 	})
 	var locked *blkdev.LockedError
 	if errors.As(err, &locked) {
-		if _, serr := os.Stat(s.disk + ".ctl"); serr == nil {
-			return s.live(ctx, s.disk+".ctl", w, opt)
+		path := localName(s.disk) + ".ctl"
+		if _, serr := os.Stat(path); serr == nil {
+			return s.live(ctx, path, w, opt)
 		}
 	}
 	return sum, err
