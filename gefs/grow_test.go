@@ -73,7 +73,9 @@ func TestGoldenDisksGrow(t *testing.T) {
 // TestGrowWhileClientsWriteOnAFullDisk: eight clients write until there is no room, and go on when the disk has
 // grown, without a new connection, an open or a wait. What each of them wrote is there.
 func TestGrowWhileClientsWriteOnAFullDisk(t *testing.T) {
-	quick(t)
+	if raceEnabled && testing.Short() {
+		t.Skip("a hundred megabytes: with the race detector not in a short run")
+	}
 	const clients, more = 8, 4 << 20
 	w := newWorld(t)
 	chunk := func(i, n int) string { return strings.Repeat(fmt.Sprintf("%d:%06d ", i, n), 65536/9)[:65536-65536%9] }
