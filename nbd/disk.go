@@ -434,6 +434,13 @@ func (d *Disk) Stats() (connections, replayed int) {
 	return d.conns, d.replayed
 }
 
+// Lost returns when the connection was lost, the zero time if a request has succeeded since. It waits for nobody.
+func (d *Disk) Lost() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lostSince
+}
+
 // opErr wraps err with the place.
 func (d *Disk) opErr(op string, off, n int64, err error) error {
 	return &blkdev.OpError{Op: op, Path: d.addr.String(), Off: off, Len: n, Err: err}

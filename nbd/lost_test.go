@@ -463,3 +463,30 @@ func TestMayGrowWhileTheServerIsAway(t *testing.T) {
 		t.Errorf("Size() = %d, %v", n, err)
 	}
 }
+
+// TestLostSaysSinceWhen: from when the server has left until it has answered again.
+func TestLostSaysSinceWhen(t *testing.T) {
+	s := &nbdtest.Server{Dev: blkdev.NewMem(1 << 20)}
+	d := open(t, serve(t, s), nbd.Options{})
+	read := func() error {
+		_, err := d.ReadAt(make([]byte, 512), 0)
+		return err
+	}
+	if err := read(); err != nil || !d.Lost().IsZero() {
+		t.Fatalf("lost since %v, and there is an answer: %v", d.Lost(), err)
+	}
+	before := time.Now()
+	s.Leave()
+	for end := before.Add(20 * time.Second); d.Lost().IsZero(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the server has left, and nothing is lost")
+		}
+	}
+	if at := d.Lost(); at.Before(before) || at.After(time.Now()) {
+		t.Errorf("lost since %v, and it was after %v", at, before)
+	}
+	s.Return(nil)
+	if err := read(); err != nil || !d.Lost().IsZero() {
+		t.Errorf("lost since %v, and there is an answer again: %v", d.Lost(), err)
+	}
+}
