@@ -80,6 +80,12 @@ func serve(t testing.TB, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.kept(t)
+	return p
+}
+
+// kept has the process killed at the end of the test.
+func (p *process) kept(t testing.TB) {
 	p.t = t
 	t.Cleanup(func() {
 		p.cmd.Process.Kill()
@@ -88,7 +94,6 @@ func serve(t testing.TB, args ...string) *process {
 			t.Logf("the server said:\n%s", p.stderr())
 		}
 	})
-	return p
 }
 
 // start runs a program that is gefs9p, or becomes it, and waits until it listens. Whoever starts it ends it.
@@ -98,7 +103,12 @@ func start(name string, args ...string) (*process, error) {
 
 // startUntil waits until the program's first line says that it has begun.
 func startUntil(begun, name string, args ...string) (*process, error) {
-	p := &process{wait: make(chan struct{}), cmd: exec.Command(name, args...)}
+	return startCommand(begun, exec.Command(name, args...))
+}
+
+// startCommand is startUntil for a command with an environment and files of its own.
+func startCommand(begun string, cmd *exec.Cmd) (*process, error) {
+	p := &process{wait: make(chan struct{}), cmd: cmd}
 	p.cmd.Stderr = p
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -125,7 +135,7 @@ func startUntil(begun, name string, args ...string) (*process, error) {
 		}
 		err = fmt.Errorf("the server's first line is %q", line)
 	case <-p.wait:
-		return nil, fmt.Errorf("%s ended before it had begun: %v\n%s", args[0], p.err, p.stderr())
+		return nil, fmt.Errorf("%s ended before it had begun: %v\n%s", cmd.Args[1], p.err, p.stderr())
 	case <-time.After(time.Minute):
 		err = errors.New("the server does not listen")
 	}

@@ -236,7 +236,7 @@ func (s *ticketServer) run(ctx context.Context, path string, out, errw io.Writer
 	}
 	ctx, stop := untilSignal(ctx, log)
 	defer stop()
-	ls, err := listenAll(ctx, addrs)
+	ls, err := listenAll(ctx, addrs, nil)
 	if err != nil {
 		return err
 	}

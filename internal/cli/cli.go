@@ -121,10 +121,27 @@ The flags of gefs(4) work as well, without a command: gefs9p -f DISK; see
 		SilenceUsage:  true,
 	}
 	root.SetVersionTemplate("gefs9p {{.Version}}\n")
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.CompletionOptions.DisableDefaultCmd = true // for ours
 	root.AddCommand(newReam(), newServe(), newGrow(), newTrim(), newShrink(), newCheck(), newSalvage(), newSend(), newRecv(), newDigest(), newPromote(), newImport(), newExport(),
-		newCtl(), newMount(), newAuth(), newBench(), newGefs4())
+		newCtl(), newMount(), newAuth(), newBench(), newGefs4(), newCompletion(), newMan())
+	if err := addCompletions(root); err != nil {
+		panic(err) // two values for one flag: the tables are wrong
+	}
 	return root
+}
+
+// buildSetting is what the build has noted under key, "" if nothing.
+func buildSetting(key string) string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == key {
+			return s.Value
+		}
+	}
+	return ""
 }
 
 // version says which gefs9p this is: the module's version, or the commit it was built from.

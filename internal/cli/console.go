@@ -27,31 +27,65 @@ func (c *consoles) close() {
 	}
 }
 
-// listenConsole listens for those who administer the disk. A socket that was asked for must be had;
-// DISK.ctl, which was not, only should.
-func (s *server) listenConsole(ctx context.Context, ctl9p []address) (*consoles, error) {
+// listenConsole listens for those who administer the disk, or takes what v's manager listens on. A socket that was
+// asked for must be had; DISK.ctl, which was not, only should.
+func (s *server) listenConsole(ctx context.Context, ctl9p []address, v *service) (*consoles, error) {
 	c := new(consoles)
-	if s.ctl != "none" {
-		path := s.ctl
-		if path == "" {
-			path = localName(s.disk) + ".ctl"
-		}
-		ls, err := listenAll(ctx, []address{{given: path, network: "unix", address: path, flag: "--ctl"}})
-		switch {
-		case err == nil:
-			c.line = ls[0]
-		case s.ctl != "":
-			return nil, err
-		default:
-			s.log.Warn("there is no console; give it a place with --ctl", "err", err)
-		}
-	}
 	var err error
-	if c.ninep, err = listenAll(ctx, ctl9p); err != nil {
+	if c.line, err = s.listenLine(ctx, v); err != nil {
+		return nil, err
+	}
+	if c.ninep, err = listenAll(ctx, ctl9p, v); err != nil {
 		c.close()
 		return nil, err
 	}
+	given, err := v.left(forConsole9P, func(a address) error { a.flag = "--ctl9p"; return a.allowed(s.noAuth) })
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	c.ninep = append(c.ninep, given...)
 	return c, nil
+}
+
+// ctlAddr is where the console is, if there is one.
+func (s *server) ctlAddr() address {
+	path := s.ctl
+	if path == "" {
+		path = localName(s.disk) + ".ctl"
+	}
+	return address{given: path, network: "unix", address: path, flag: "--ctl"}
+}
+
+// listenLine returns the listener of the console, nil for none.
+func (s *server) listenLine(ctx context.Context, v *service) (net.Listener, error) {
+	given, err := v.left(forConsole, func(a address) error {
+		if a.network != "unix" {
+			return usagef("%s: the console asks nobody for a proof, so it is for a Unix socket", a.given)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case len(given) == 1 && (s.ctl == "" || s.ctl != "none" && s.ctlAddr().is(given[0].Addr())):
+		return given[0], nil
+	case len(given) > 0:
+		closeAll(given)
+		return nil, usagef("the service manager listens for the console on %s: there is one console, so leave out --ctl and all others", addrName(given[0]))
+	case s.ctl == "none":
+		return nil, nil
+	}
+	ls, err := listenAll(ctx, []address{s.ctlAddr()}, v)
+	switch {
+	case err == nil:
+		return ls[0], nil
+	case s.ctl != "":
+		return nil, err
+	}
+	s.log.Warn("there is no console; give it a place with --ctl", "err", err)
+	return nil, nil
 }
 
 // serveConsole starts the consoles. halt is to end the server. end waits until those who were told so

@@ -53,6 +53,7 @@ With --json the answer of df, check, snap -l, show users and most others is one 
   gefs9p ctl -s disk.img set main retain '12@5m 48@2h @d'
   gefs9p ctl -s disk.img --json snap -l | jq -r '.snapshots[].name'
   gefs9p ctl -s disk.img halt`,
+		ValidArgsFunction: completeConsole,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.in, c.out, c.errw = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 			return c.run(cmd.Context(), args)

@@ -29,34 +29,50 @@ func parseAddrs(flag string, given []string, tcp bool) ([]address, error) {
 		if err != nil {
 			return nil, &usageError{err}
 		}
-		switch {
-		case network == "unix" || tcp:
-		case flag == "--ctl9p":
-			return nil, usagef("%s: the console over 9P asks nobody for a proof, so over TCP it is for everybody who can connect: "+
-				"allow that with -A, best on loopback (tcp!127.0.0.1!5641), or listen on a Unix socket", s)
-		default:
-			return nil, usagef("%s: who may attach over TCP? Those who prove to be a user, with --auth KEYFILE; "+
-				"or everybody as anybody, with -A, best on loopback (tcp!127.0.0.1!564)", s)
+		a := address{s, network, addr, flag}
+		if err := a.allowed(tcp); err != nil {
+			return nil, err
 		}
-		addrs = append(addrs, address{s, network, addr, flag})
+		addrs = append(addrs, a)
 	}
 	return addrs, nil
 }
 
-// listenAll listens on all addresses, or on none and fails.
-func listenAll(ctx context.Context, addrs []address) ([]net.Listener, error) {
+// allowed returns an error if a is not a Unix socket's, unless tcp says that it is known what clients on it have
+// to prove.
+func (a address) allowed(tcp bool) error {
+	switch {
+	case a.network == "unix" || tcp:
+		return nil
+	case a.flag == "--ctl9p":
+		return usagef("%s: the console over 9P asks nobody for a proof, so over TCP it is for everybody who can connect: "+
+			"allow that with -A, best on loopback (tcp!127.0.0.1!5641), or listen on a Unix socket", a.given)
+	}
+	return usagef("%s: who may attach over TCP? Those who prove to be a user, with --auth KEYFILE; "+
+		"or everybody as anybody, with -A, best on loopback (tcp!127.0.0.1!564)", a.given)
+}
+
+// listenAll listens on all addresses, or on none and fails. Where v's manager listens already, its socket is taken.
+func listenAll(ctx context.Context, addrs []address, v *service) ([]net.Listener, error) {
 	var ls []net.Listener
 	for _, a := range addrs {
-		l, err := a.listen(ctx)
+		l, err := v.take(a), error(nil)
+		if l == nil {
+			l, err = a.listen(ctx)
+		}
 		if err != nil {
-			for _, l := range ls {
-				l.Close()
-			}
+			closeAll(ls)
 			return nil, fmt.Errorf("listen on %s: %w", a.given, err)
 		}
 		ls = append(ls, l)
 	}
 	return ls, nil
+}
+
+func closeAll(ls []net.Listener) {
+	for _, l := range ls {
+		l.Close()
+	}
 }
 
 func (a address) listen(ctx context.Context) (net.Listener, error) {
@@ -77,6 +93,8 @@ func (a address) listen(ctx context.Context) (net.Listener, error) {
 	switch {
 	case isInUse(err):
 		return nil, fmt.Errorf("the address is in use: another server listens there; stop it, or choose another address with %s", a.flag)
+	case errors.Is(err, errors.ErrUnsupported) && a.network == "unix":
+		return nil, fmt.Errorf("this system has no Unix sockets: choose an address on TCP with %s, such as tcp!127.0.0.1!5640", a.flag)
 	case errors.Is(err, fs.ErrPermission) && a.network != "unix":
 		return nil, fmt.Errorf("permission denied: ports below 1024 are for the superuser; choose another with %s, such as tcp!127.0.0.1!5640", a.flag)
 	}

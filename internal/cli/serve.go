@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"gefs9p/blkfmt"
 	"gefs9p/blkstore"
 	"gefs9p/gefs"
+	"gefs9p/internal/systemd"
 	"gefs9p/internal/trace"
 	"gefs9p/nbd"
 	"gefs9p/ninep"
@@ -96,6 +98,10 @@ everybody as anybody. docs/security.md says what that is worth.
 With --http there is a status page to look at in a browser, metrics for Prometheus at /metrics, and whether
 all is well at /healthz and /readyz; see docs/watch.md.
 
+Started by systemd, or whatever speaks as it does, it says when it is ready, answers the watchdog as long as files
+can be changed, and takes the sockets that it is given: in place of addresses that are named here, or by their
+names (9p, ctl, ctl9p, http); see docs/install.md.
+
 Addresses are written as on Plan 9 (tcp!*!564, unix!/run/gefs), as host:port, or as a path
 with a slash in it.`,
 		Example: `  gefs9p serve --create 4G disk.img
@@ -156,16 +162,22 @@ with a slash in it.`,
 func (s *server) run(ctx context.Context) (err error) {
 	s.levelVar.Set(s.level)
 	s.log = slog.New(slog.NewTextHandler(s.errw, &slog.HandlerOptions{Level: &s.levelVar}))
+	svc, err := newService(os.Getenv, s.log)
+	if err != nil {
+		return err
+	}
+	defer svc.close()
 	var events *watch.Events
-	if len(s.http) > 0 {
+	if len(s.http) > 0 || svc.gives(forStatusPage, address{}) {
 		events = watch.NewEvents(eventsKept)
 		s.log = slog.New(events.Handler(s.log.Handler()))
+		svc.log = s.log
 	}
 	tlsConfig, err := s.access()
 	if err != nil {
 		return err
 	}
-	addrs, err := parseAddrs("-a", s.addrs, s.noAuth || s.gate != nil || s.tls.clientCA != "")
+	addrs, err := parseAddrs("-a", s.addrs, s.tcpAllowed())
 	if err != nil {
 		return err
 	}
@@ -185,17 +197,16 @@ func (s *server) run(ctx context.Context) (err error) {
 		s.out = s.errw
 	}
 	if len(addrs) == 0 && !s.stdio {
-		a, err := defaultAddr(s.disk)
-		if err != nil {
+		if addrs, err = s.defaultAddrs(svc, append(ctl9p, web...)); err != nil {
 			return err
 		}
-		addrs = []address{a}
 	}
 
 	// From here on a signal ends what is under way in good order.
 	ctx, stop := untilSignal(ctx, s.log)
 	defer stop()
 
+	svc.during("opening " + s.disk)
 	dev, undo, err := s.open(ctx)
 	if err != nil {
 		return err
@@ -203,38 +214,37 @@ func (s *server) run(ctx context.Context) (err error) {
 	defer dev.Close()
 	// Before the disk is loaded, because loading may mend it: a server that cannot listen is to
 	// leave it as it is. Clients that come early wait.
-	listeners, err := listenAll(ctx, addrs)
+	listeners, err := listenAll(ctx, addrs, svc)
 	if err != nil {
 		undo()
 		return err
 	}
-	defer func() {
-		for _, l := range listeners {
-			l.Close()
-		}
-	}()
-	s.tls.wrap(listeners, tlsConfig)
-	con, err := s.listenConsole(ctx, ctl9p)
+	defer func() { closeAll(listeners) }()
+	con, err := s.listenConsole(ctx, ctl9p, svc)
 	if err != nil {
 		undo()
 		return err
 	}
 	defer con.close()
-	pages, err := listenAll(ctx, web)
+	pages, err := s.listenPages(ctx, web, svc)
 	if err != nil {
 		undo()
 		return err
 	}
-	defer func() {
-		for _, l := range pages {
-			l.Close()
-		}
-	}()
-	fsys, err := s.load(dev)
+	defer closeAll(pages)
+	// Last, when what has its place by its address has been taken.
+	given, err := svc.left(forFiles, func(a address) error { return a.allowed(s.tcpAllowed()) })
+	if err != nil {
+		undo()
+		return err
+	}
+	listeners = append(listeners, given...)
+	s.tls.wrap(listeners, tlsConfig)
+	fsys, err := s.load(svc.meter(dev))
 	if err != nil {
 		return err
 	}
-	err = s.serve(ctx, fsys, listeners, std, con, pages, events)
+	err = s.serve(ctx, &reachable{dev, fsys, listeners, std, con, pages, events, svc})
 	if cerr := fsys.Close(); cerr != nil {
 		err = errors.Join(err, fmt.Errorf("%s: what was written last could not be committed: %w", s.disk, cerr))
 	}
@@ -243,6 +253,9 @@ func (s *server) run(ctx context.Context) (err error) {
 	}
 	return err
 }
+
+// tcpAllowed reports whether it is known who may attach over TCP.
+func (s *server) tcpAllowed() bool { return s.noAuth || s.gate != nil || s.tls.clientCA != "" }
 
 // access finds out who may attach. It sets the gate, and returns how TCP is encrypted.
 func (s *server) access() (*tls.Config, error) {
@@ -271,6 +284,16 @@ func (s *server) access() (*tls.Config, error) {
 		s.log.Warn("p9sk1 is offered: whoever hears one of its conversations, or asks the authentication server for a ticket, can try passwords on it")
 	}
 	return cfg, nil
+}
+
+// defaultAddrs is where a disk is served if no flag says it: on its own socket, or nowhere else if v's manager
+// listens for it. others are the addresses of other things than files.
+func (s *server) defaultAddrs(v *service, others []address) ([]address, error) {
+	a, err := defaultAddr(s.disk)
+	if v.gives(forFiles, append(others, a, s.ctlAddr())...) {
+		return nil, nil
+	}
+	return []address{a}, err
 }
 
 // defaultAddr is where a disk is served if nobody says otherwise.
@@ -376,11 +399,23 @@ func (s *server) load(dev disk) (*gefs.FS, error) {
 	return fsys, nil
 }
 
-// serve answers clients until ctx ends, a listener fails or, when there is only std, its client
+// A reachable disk is one that is open, and the ways to it.
+type reachable struct {
+	dev       disk
+	fsys      *gefs.FS
+	listeners []net.Listener // for 9P
+	std       *stdio         // nil for none
+	con       *consoles
+	pages     []net.Listener // for the status page
+	events    *watch.Events  // nil without pages
+	svc       *service
+}
+
+// serve answers clients until ctx ends, a listener fails or, when there is only r.std, its client
 // hangs up. All connections are over when it returns.
-func (s *server) serve(ctx context.Context, fsys *gefs.FS, listeners []net.Listener, std *stdio, con *consoles, pages []net.Listener, events *watch.Events) error {
-	srv := &ninep.Server{FS: fsys, NewWorker: fsys.NewWorker, FreeWorker: fsys.FreeWorker, Logger: s.log}
-	if len(pages) > 0 {
+func (s *server) serve(ctx context.Context, r *reachable) error {
+	srv := &ninep.Server{FS: r.fsys, NewWorker: r.fsys.NewWorker, FreeWorker: r.fsys.FreeWorker, Logger: s.log}
+	if len(r.pages) > 0 {
 		srv.Meter = new(ninep.Meter)
 	}
 	srv.Limits = connLimits(memory(), int64(s.mem.blocks())*blkfmt.BlkSize)
@@ -388,11 +423,11 @@ func (s *server) serve(ctx context.Context, fsys *gefs.FS, listeners []net.Liste
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// The consoles end last: one of them may be what ends the server, and has yet to say so.
-	endConsoles := s.serveConsole(ctx, fsys, srv, con, func() { cancel(nil) })
+	endConsoles := s.serveConsole(ctx, r.fsys, srv, r.con, func() { cancel(nil) })
 	defer endConsoles()
-	defer s.serveWatch(ctx, fsys, srv, pages, events)()
+	defer s.serveWatch(ctx, r.fsys, srv, r.pages, r.events)()
 	var wg sync.WaitGroup
-	for _, l := range listeners {
+	for _, l := range r.listeners {
 		wg.Go(func() {
 			// Not ctx: connections end in Shutdown, after the requests under way.
 			if err := srv.Serve(context.WithoutCancel(ctx), l); err != nil && !errors.Is(err, ninep.ErrClosed) {
@@ -400,27 +435,31 @@ func (s *server) serve(ctx context.Context, fsys *gefs.FS, listeners []net.Liste
 			}
 		})
 	}
-	if std != nil {
+	if r.std != nil {
 		wg.Go(func() {
-			err := srv.ServeConn(context.WithoutCancel(ctx), std)
-			if len(listeners) == 0 {
+			err := srv.ServeConn(context.WithoutCancel(ctx), r.std)
+			if len(r.listeners) == 0 {
 				cancel(err)
 			}
 		})
 	}
-	if len(s.addrs) == 0 && len(listeners) > 0 {
-		howTo(s.errw, listeners[0], exampleUser(fsys))
+	if len(s.addrs) == 0 && len(r.listeners) > 0 {
+		howTo(s.errw, r.listeners[0], exampleUser(r.fsys))
 	}
-	for _, l := range listeners {
+	for _, l := range r.listeners {
 		if s.noAuth && public(l) {
 			s.log.Warn("everybody who can reach this machine can read and change all files as any user", "addr", addrName(l))
 		}
 		fmt.Fprintf(s.out, "listening %s\n", addrName(l))
 	}
+	r.svc.rest()
+	defer r.svc.serving(ctx, r.fsys, r.dev, s.status(r.listeners))()
 	<-ctx.Done()
+	r.svc.tell(systemd.Stopping)
+	r.svc.during("committing what was written last")
 	s.log.Info("shutting down", "connections", srv.NumConns())
 	// At once, for those whose second signal comes before clients have let go. Close says if it fails.
-	wg.Go(func() { fsys.Sync(context.WithoutCancel(ctx)) })
+	wg.Go(func() { r.fsys.Sync(context.WithoutCancel(ctx)) })
 	deadline, stop := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer stop()
 	if err := srv.Shutdown(deadline); err != nil {
@@ -431,6 +470,18 @@ func (s *server) serve(ctx context.Context, fsys *gefs.FS, listeners []net.Liste
 		return err
 	}
 	return nil
+}
+
+// status says in a line what is served where.
+func (s *server) status(ls []net.Listener) string {
+	names := make([]string, len(ls))
+	for i, l := range ls {
+		names[i] = addrName(l)
+	}
+	if len(names) == 0 {
+		names = []string{"standard input and output"}
+	}
+	return fmt.Sprintf("serving %s on %s", s.disk, strings.Join(names, ", "))
 }
 
 // exampleUser is a user of the disk to show how it is mounted: the caller if the disk knows them.

@@ -26,13 +26,36 @@ func parseHTTP(given []string, open bool) ([]address, error) {
 		if err != nil {
 			return nil, &usageError{err}
 		}
-		if network != "unix" && !open && !loopbackAddr(addr) {
-			return nil, usagef("%s: the status page names users, clients and snapshots to everybody who can connect: allow that with -A, "+
-				"or choose loopback (127.0.0.1:8564) and reach it through ssh -L 8564:127.0.0.1:8564", s)
+		a := address{s, network, addr, "--http"}
+		if err := a.allowedHTTP(open); err != nil {
+			return nil, err
 		}
-		addrs = append(addrs, address{s, network, addr, "--http"})
+		addrs = append(addrs, a)
 	}
 	return addrs, nil
+}
+
+// allowedHTTP returns an error if other machines can reach a, unless open.
+func (a address) allowedHTTP(open bool) error {
+	if a.network != "unix" && !open && !loopbackAddr(a.address) {
+		return usagef("%s: the status page names users, clients and snapshots to everybody who can connect: allow that with -A, "+
+			"or choose loopback (127.0.0.1:8564) and reach it through ssh -L 8564:127.0.0.1:8564", a.given)
+	}
+	return nil
+}
+
+// listenPages listens for those who look at how the server is doing: on addrs, and what the manager listens on for it.
+func (s *server) listenPages(ctx context.Context, addrs []address, v *service) ([]net.Listener, error) {
+	ls, err := listenAll(ctx, addrs, v)
+	if err != nil {
+		return nil, err
+	}
+	given, err := v.left(forStatusPage, func(a address) error { return a.allowedHTTP(s.noAuth) })
+	if err != nil {
+		closeAll(ls)
+		return nil, err
+	}
+	return append(ls, given...), nil
 }
 
 // loopbackAddr reports whether only this machine can reach an address of package net.
