@@ -5,8 +5,8 @@
 #   scripts/clients/v9fs.sh --long [MINUTES]
 #
 # 1. over TCP, asked for as 9p2000, 9p2000.u and 9p2000.L: a functional check, and random operations (fsx);
-# 2. over a Unix socket, as 9p2000.L: the check, and programs: git, tar, gcc, make, sqlite, as far as this machine
-#    has them;
+# 2. over a Unix socket: the check in all three; as 9p2000.L programs: git, tar, gcc, sqlite, and a project that is built and
+#    changed with make (project.sh), as far as this machine has them;
 # 3. with cache=none, mmap and loose: the check, fsx, files that are mapped for writing;
 # 4. some stressors of stress-ng, if that is there;
 # 5. TREE (default: net of the Go source) copied into the mount, fsynced, a snapshot made, the server
@@ -33,6 +33,12 @@ own=$PWD/scripts/clients/v9fs
 vm=$clients/v9fs-vm.sh
 skip() { echo "v9fs: skipped: $*"; exit 77; }
 fail() { echo "v9fs: FAIL: $*"; exit 1; }
+lap=$(date +%s)
+say() { # what was done, and how long it took since the last time
+	local now=$(date +%s)
+	echo "v9fs: $* ($((now - lap)) s)"
+	lap=$now
+}
 [ -f "$vm" ] || skip "no client kit: $vm is not there"
 PATH=$PATH:/usr/sbin:/sbin
 for c in busybox cpio modprobe linux.uml slirp; do
@@ -124,7 +130,7 @@ for version in 9p2000 9p2000.u 9p2000.L; do
 	rc=0
 	over=
 	[ $version != 9p2000.L ] || over=-over # the other two do not replace files
-	echo "$over -seed 1 -n 150 -j 3 -d 100s" >"$work/fsx.args"
+	echo "$over -seed 1 -n 150 -j 3 -d 300s" >"$work/fsx.args"
 	cat >"$work/both.sh" <<'E'
 sh "$FILES/smoke.sh"
 r=$?
@@ -140,20 +146,22 @@ E
 	grep -q '^smoke: ' "$work/smoke" || { cat "$work/smoke"; fail "the check did not come to its end"; }
 	! grep '^FAIL' "$work/smoke" | grep -v "$known" || fail "see above: version=$version"
 	grep -q '^fsx: ok' "$work/smoke" || { cat "$work/smoke"; fail "fsx with version=$version"; }
-	echo "v9fs: version=$version: $(sed -n 's/^smoke: //p' "$work/smoke")$(! grep -q "$known" "$work/smoke" || echo ', that one known: the text of EEXIST is Plan 9'"'"'s'); fsx: $(sed -n 's/^fsx: ok \([0-9]* operations\).*/\1/p' "$work/smoke")"
+	say "version=$version: $(sed -n 's/^smoke: //p' "$work/smoke")$(! grep -q "$known" "$work/smoke" || echo ', that one known: the text of EEXIST is Plan 9'"'"'s'); fsx: $(sed -n 's/^fsx: ok \([0-9]* operations\).*/\1/p' "$work/smoke")"
 done
 
 # With 9p2000.L a rename replaces files, and programs that count on it count.
-ends unix 9p2000.L "$socket" -n -r "$own/unix.sh" "$clients/v9fs/smoke.sh" "$clients/v9fs/apps.sh"
-echo "v9fs: trans=unix, by way of a relay in the VM, to the server's Unix socket: $(sed -n 's/^smoke: //p' "$work/unix"); $(sed -n 's/^ok   \([^ ]*\) (.*/\1/p' "$work/unix" | tr '\n' ' ')work"
+ends unix 9p2000.L "$socket" -t 560 -n -r "$own/unix.sh" "$clients/v9fs/smoke.sh" "$clients/v9fs/apps.sh" "$own/../project.sh"
+sed -n 's/^skip \(.*\)/v9fs: left out: \1 here/p; s/^project: skipped/v9fs: left out: a project with make/p' "$work/unix"
+say "trans=unix, by way of a relay in the VM, to the server's Unix socket: 9p2000.L: $(sed -n 's/^smoke: //p' "$work/unix"), $(sed -n 's/^version=//p' "$work/unix" | tr '\n' ' '); $(sed -n 's/^ok   \([^ ]*\) (.*/\1/p' "$work/unix" | tr '\n' ' ')work; $(sed -n 's/^project: ok, /make: /p' "$work/unix")"
 
 ends caches 9p2000.L "$port" -n -r -o msize=131072 "$own/caches.sh" "$clients/v9fs/smoke.sh" "$work/fsx" "$own/mapped.py"
 sed -n 's/^cache=/v9fs: &/p' "$work/caches"
+say "with all caches"
 
 if command -v stress-ng >/dev/null; then
 	(echo 'set -- dentry dirmany flock lockf open rename seek filename'; cat "$clients/v9fs/stress.sh") >"$work/stress.sh"
 	run 9p2000.L "$port" -r -o msize=131072 "$work/stress.sh" >"$work/stress" 2>&1 || { cat "$work/stress"; fail "stress-ng"; }
-	echo "v9fs: stress-ng: $(sed -n 's/^ok   //p' "$work/stress" | tr '\n' ' ')"
+	say "stress-ng: $(sed -n 's/^ok   //p' "$work/stress" | tr '\n' ' ')"
 else
 	echo "v9fs: no stress-ng here: left out (Debian package stress-ng)"
 fi
@@ -178,8 +186,9 @@ run 9p2000 "$port" -r "$work/copy.sh" >"$work/vm" 2>&1 || { cat "$work/vm"; fail
 "$work/gefs9p" check --strict "$disk" >"$work/vm" || { cat "$work/vm"; fail "the disk after the kill"; }
 start
 run 9p2000 "$port" -r "$work/compare.sh" "$work/list" "$work/sums" "$work/changed" >"$work/vm" 2>&1 || { cat "$work/vm"; fail "after the kill $tree is not as it was"; }
+say "copied, and the same after a kill: $tree"
 "$work/gefs9p" ctl -s "$disk" snap main second >"$work/vm" 2>&1 || { cat "$work/vm"; fail "a second snapshot"; }
 ends dump 9p2000.L "$port" -n -r "$own/dump.sh" "$work/changed"
-echo "v9fs: dump: two snapshots are apart with cache=none, mmap and loose"
+say "dump: two snapshots are apart with cache=none, mmap and loose"
 finish
 echo "v9fs: passed: $(grep -c ^f "$work/list") files and $(grep -c ^d "$work/list") folders, $(($(du -sk "$tree" | cut -f1) / 1024)) MiB, survive a kill"

@@ -15,7 +15,7 @@ for c in none mmap loose; do
 		[ $c = loose ] && PATH=$alone || PATH=$kit
 		(cd $m && MNT=$m sh "$FILES/smoke.sh") >/tmp/smoke 2>&1 || { grep FAIL /tmp/smoke; bad=1; }
 		PATH=$kit
-		"$FILES/fsx" -over -seed 1 -n 150 -j 3 -d 100s $m >/tmp/fsx 2>&1 || { cat /tmp/fsx; bad=1; }
+		"$FILES/fsx" -over -seed 1 -n 150 -j 3 -d 300s $m >/tmp/fsx 2>&1 || { cat /tmp/fsx; bad=1; }
 		did="$(sed -n 's/^smoke: //p' /tmp/smoke); fsx: $(sed -n 's/^fsx: ok \([0-9]* operations\).*/\1/p' /tmp/fsx); "
 	fi
 	mapped="no python3 for mapped files"
