@@ -214,9 +214,16 @@ func (de *Dent) lastClose() bool {
 // kept reports whether de is a removed file that is still open, with its data. de.mu is held.
 func (de *Dent) kept() bool { return de.orphan && !de.swept }
 
-// sweepOrphan has an orphan cleared that nobody has open any more. The caller has the mutation lock and
-// holds the mount.
+// sweepOrphan has an orphan cleared that nobody has open any more, unless a rollback came first: what the tree has
+// of the file since then is another state's. The caller has the mutation lock and holds the mount.
 func (fs *FS) sweepOrphan(de *Dent) {
+	de.mu.Lock()
+	orphan := de.orphan
+	de.orphan = false
+	de.mu.Unlock()
+	if !orphan {
+		return
+	}
 	de.mount.hold()
 	fs.sweeper.add(de.mount, orphanRecord(de))
 }

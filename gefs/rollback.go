@@ -57,6 +57,7 @@ func (m *Mount) rollback(g *epoch.Guard, old, keep string, force bool) error {
 		return err
 	}
 	for _, de := range dents {
+		de.orphan, de.swept = false, false // the record that has its data cleared was the replaced state's
 		d, err := m.lookup(g, de.pqid, de.name)
 		if err == nil && d.Qid.Path == de.qid {
 			de.dir, de.gone, de.clean = d, false, false

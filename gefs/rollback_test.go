@@ -2,7 +2,10 @@ package gefs_test
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"gefs9p/blkdev"
 	"gefs9p/check"
@@ -148,4 +151,37 @@ func TestRollback(t *testing.T) {
 	if !rep.Clean(true) {
 		t.Fatalf("not clean: %v", rep.Problems)
 	}
+}
+
+// TestARollbackBringsBackFilesThatAreRemovedAndOpen goes back to where a file was still there that is open on
+// Linux: who closes it then must not have the data cleared that is in use again.
+func TestARollbackBringsBackFilesThatAreRemovedAndOpen(t *testing.T) {
+	w := newWorld(t)
+	l := w.linux("glenda", "")
+	for i := range 300 { // messages wait in a pivot
+		l.put("", fmt.Sprintf("%0200d", i), "")
+	}
+	text := strings.Repeat("0123456789", 6000)
+	f := l.create("", "f", text)
+	w.snapshot("main", "first", false)
+	l.must("unlink", l.unlink("", "f", 0))
+	c, end := w.fs.Background()
+	if err := w.fs.Rollback(c, "main", "first", "second", false); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	if got, err := l.Read(f, 0, 60000); err != nil || got != text {
+		t.Errorf("after the rollback %d bytes are read, %v", len(got), err)
+	}
+	l.Clunk(f)
+	for w.fs.ToClear() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	s := w.as("glenda", "")
+	if got := s.get("f"); got != text {
+		t.Errorf("after it is closed there are %d bytes, of which %d are zero", len(got), strings.Count(got, "\x00"))
+	}
+	s.hangUp()
+	l.Close()
+	w.end()
 }
