@@ -13,6 +13,7 @@
 //	forest.go   labels and snapshots against each other, their counts
 //	files.go    what each snapshot holds once all buffered messages are applied: entries, parents,
 //	            data within the file. Only what differs from the snapshot before is looked at
+//	quota.go    what was counted for the quotas of labels, against the entries
 //	dead.go     deadlists, against what the predecessor has and the snapshot has not
 //	own.go      blocks that are allocated and have no owner: leaks
 //	opening.go  what a server will do that opens the disk

@@ -73,6 +73,19 @@ func (d *disk) shadow(i int) blkfmt.Addr {
 	return a
 }
 
+// quotas records what the label uses as of its root, which change may alter.
+func (d *disk) quotas(label string, gen blkfmt.Gen, total kvfmt.Use, users []kvfmt.UserUse, change func(*kvfmt.Used)) {
+	root, ht := d.tree(gen)
+	u := kvfmt.Used{Root: root, Ht: int32(ht), Total: total}
+	if change != nil {
+		change(&u)
+	}
+	d.setVal(snapTree, kvfmt.UsedKey{Label: label}.AppendKey(nil), u.Append(nil))
+	if len(users) > 0 {
+		d.setVal(snapTree, kvfmt.UsedKey{Label: label, Users: true, Page: kvfmt.PageOf(users[0].Uid)}.AppendKey(nil), kvfmt.AppendUsers(nil, users))
+	}
+}
+
 func faults() []fault {
 	dirKey, gKey, rootKey := entKey(qRoot, "dir"), entKey(qRoot, "g"), entKey(kvfmt.RootPqid, "")
 	label := func(name string) []byte { return kvfmt.AppendLabelKey(nil, name) }
@@ -395,6 +408,30 @@ func faults() []fault {
 			d.edit(d.rootOf(5), func(e *nodeEdit) { e.pairs[0].key = datKey(qDir, 0) })
 		}},
 
+		// Quotas.
+		{name: "other sum recorded", kind: QuotaWrong, sev: Error, edit: func(d *disk) {
+			d.quotas("main", 5, kvfmt.Use{Blocks: 7, Files: 4}, []kvfmt.UserUse{{Uid: 0, Use: mainUse}}, nil)
+		}},
+		{name: "files of another user recorded", kind: QuotaWrong, sev: Error, edit: func(d *disk) {
+			d.quotas("main", 5, mainUse, []kvfmt.UserUse{{Uid: 0, Use: mainUse}, {Uid: 1, Use: kvfmt.Use{Files: 1}}}, nil)
+		}},
+		{name: "nothing recorded of the user", kind: QuotaWrong, sev: Error, edit: func(d *disk) {
+			d.quotas("main", 5, mainUse, nil, nil)
+		}},
+		{name: "counted for another root", kind: QuotaStale, sev: Note, edit: func(d *disk) {
+			d.quotas("main", 5, kvfmt.Use{Blocks: 1}, nil, func(u *kvfmt.Used) { u.Root.Hash ^= 1 })
+		}},
+		{name: "users counted, and not for which root", kind: QuotaStale, sev: Note, edit: func(d *disk) {
+			k := kvfmt.UsedKey{Label: "main", Users: true}
+			d.setVal(snapTree, k.AppendKey(nil), kvfmt.AppendUsers(nil, []kvfmt.UserUse{{Uid: 0, Use: mainUse}}))
+		}},
+		{name: "malformed record of use", kind: QuotaBad, sev: Note, edit: func(d *disk) {
+			d.setVal(snapTree, kvfmt.UsedKey{Label: "main"}.AppendKey(nil), []byte{1, 2, 3})
+		}},
+		{name: "malformed quota", kind: QuotaBad, sev: Note, edit: func(d *disk) {
+			d.setVal(snapTree, kvfmt.Quota{Label: "main"}.AppendKey(nil), []byte{1, 2, 3})
+		}},
+
 		// Snapshots.
 		{name: "label of nothing", kind: LabelDangling, sev: Error, edit: func(d *disk) { d.setVal(snapTree, label("x"), kvfmt.Label{Gen: 4}.Append(nil)) }},
 		{name: "no adm", kind: LabelMissing, sev: Error, edit: func(d *disk) { d.delVal(snapTree, label("adm")) }, also: []Kind{CountHigh, SnapStale}},
@@ -480,6 +517,22 @@ func (d *disk) waits(list ...blkfmt.Addr) {
 	d.putDead(at, blkfmt.NoPtr, list...)
 	bp := blkfmt.Bptr{Addr: at}
 	d.setVal(snapTree, kvfmt.AppendDlistKey(nil, 0, 1), kvfmt.Dlist{Hd: bp, Tl: bp}.Append(nil))
+}
+
+// mainUse is what the files of the sample's snapshot main use: dir, dir/f, g and h.
+var mainUse = kvfmt.Use{Blocks: 3 + 2 + 1, Files: 4}
+
+func TestWhatIsRightlyCountedForQuotasIsFine(t *testing.T) {
+	d := sample()
+	users := []kvfmt.UserUse{{Uid: 0, Use: mainUse}}
+	d.quotas("main", 5, mainUse, users, nil)
+	d.quotas("fork", 9, mainUse, users, nil)
+	q := kvfmt.Quota{Label: "main", Who: kvfmt.EachUser, Limit: kvfmt.Use{Blocks: 1}}
+	d.setVal(snapTree, q.AppendKey(nil), q.AppendValue(nil))
+	d.repair(true)
+	if r := d.check(t); len(r.Problems) > 0 {
+		t.Errorf("problems:\n%s", text(t, r))
+	}
 }
 
 func TestEveryFaultIsFound(t *testing.T) {

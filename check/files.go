@@ -26,6 +26,8 @@ type content struct {
 
 	nfiles, ndirs, ndata int64
 	bytes                uint64
+
+	use map[int32]kvfmt.Use // of each user; nil if nobody counts
 }
 
 // A fileRec is what is known of a qid as a file, directories included.
@@ -90,6 +92,9 @@ func (c *content) touchDir(qid uint64) *dirRec {
 // the one before.
 func (x *run) checkFiles() {
 	c := &content{x: x, files: map[uint64]*filePage{}, dirs: map[uint64]*dirRec{}, clear: map[uint64]kvfmt.Clear{}}
+	if len(x.forest.used) > 0 {
+		c.use = map[int32]kvfmt.Use{}
+	}
 	for _, s := range x.forest.order() {
 		if s.ruin() {
 			continue
@@ -108,6 +113,7 @@ func (x *run) checkFiles() {
 		cur.onInsert = x.sameBlock(c.t)
 		diff(old, cur, c.change)
 		c.settle()
+		c.checkUsed(s)
 		if x.stop != nil {
 			return
 		}
@@ -191,6 +197,7 @@ func (c *content) change(key, old, new []byte) {
 
 // entry adds (n = 1) or takes away (n = -1) a directory entry.
 func (c *content) entry(key []byte, e kvfmt.Ent, d kvfmt.Dir, n int32) {
+	c.count(key, &d, n)
 	r := c.touch(d.Qid.Path)
 	r.entries += n
 	if n > 0 {

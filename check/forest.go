@@ -13,6 +13,7 @@ type forest struct {
 	snaps []*snapshot // by generation
 	byGen map[blkfmt.Gen]*snapshot
 	dead  []deadlist // by snapshot, then birth
+	used  map[string]*used
 }
 
 // A snapshot is one of them, with what is known of it.
@@ -45,6 +46,7 @@ func (x *run) loadForest() {
 	}
 	f := &x.forest
 	f.byGen = map[blkfmt.Gen]*snapshot{}
+	f.used = map[string]*used{}
 	type label struct {
 		name string
 		kvfmt.Label
@@ -80,6 +82,8 @@ func (x *run) loadForest() {
 				return true
 			}
 			f.dead = append(f.dead, deadlist{gen, birth, d})
+		case kvfmt.Kconf:
+			f.quotaRecord(x, k, v)
 		}
 		return true
 	})

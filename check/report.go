@@ -101,6 +101,10 @@ const (
 	SnapStale     Kind = "snap-stale"     // note: a snapshot that nobody needs; our server goes on removing it
 	Unchecked     Kind = "unchecked"      // note: contents that were not cross-checked as parts are unreadable
 
+	QuotaBad   Kind = "quota-bad"   // note: a record for quotas that a server ignores
+	QuotaStale Kind = "quota-stale" // note: what a label's files use was counted for another state
+	QuotaWrong Kind = "quota-wrong" // error: it is not what was recorded for the quotas
+
 	DeadBad     Kind = "dead-bad"     // error: a deadlist that cannot be followed
 	DeadGen     Kind = "dead-gen"     // error: a deadlist, or an entry, of the wrong generation
 	DeadLive    Kind = "dead-live"    // error: listed as dead and still in use

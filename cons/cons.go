@@ -75,7 +75,7 @@ type Command struct {
 // Commands returns the table, in the order in which help shows it.
 func Commands() []Command {
 	var all []Command
-	for _, part := range [][]Command{adminCommands(), growCommands(), scrubCommands(), snapCommands(), streamCommands(), userCommands(), showCommands(), ctlCommands()} {
+	for _, part := range [][]Command{adminCommands(), growCommands(), scrubCommands(), snapCommands(), quotaCommands(), streamCommands(), userCommands(), showCommands(), ctlCommands()} {
 		all = append(all, part...)
 	}
 	return all

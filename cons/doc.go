@@ -7,6 +7,7 @@
 //	grow.go     grow, trim, shrink
 //	admin.go    help, check, df, halt, sync, permit, reserve, debug
 //	snaps.go    snap, set, clear
+//	quota.go    quota
 //	users.go    users, user
 //	show.go     show, save
 //	ctlwords.go the newer words for some of them

@@ -46,6 +46,22 @@
 // notes how far it has come, so that a crash leaves a part that can be gone on with, and the last commit
 // gives it its name.
 //
+// # Quotas
+//
+// A quota limits what the files of a mutable label, or those of one user in it, may use: bytes, which are the
+// lengths of files in whole blocks, and files, which directories are too. Lengths and not data blocks, as a change
+// of an entry says what it adds without a look at the tree, also where it fills a hole or cuts a large
+// file; and what du shows is what counts. The owner of a file is charged, whoever writes to it. A request that
+// would go beyond a limit is refused and has changed nothing; what does not grow is never refused. What snapshots
+// hold does not count.
+//
+// A label with quotas has a tally, which changes with the tree, under the mutation lock. Limits stand in the
+// snapshot tree (kvfmt.Quota), as rolling a label back must not change them. So does what is used (kvfmt.Used),
+// with the root of the tree for which it is right: a commit writes both at once. Where the label has another root
+// when the disk is opened, somebody else has changed it, and its files are counted anew, in the background. So
+// they are after a rollback. Counting only adds up, so changes made meanwhile are simply added too. Until it
+// is done no limit of the label is looked at. A label without quotas costs nothing but the look for a tally.
+//
 // # Locks
 //
 // Outermost first; hold downwards only.

@@ -14,6 +14,7 @@ const (
 	errExists   = ninep.Error("create/wstat -- file exists")
 	errMode     = ninep.Error("open/create -- unknown mode")
 	errFull     = ninep.Error("file system full")
+	errQuota    = ninep.Error("disk quota exceeded") // the reference has no quotas
 	errAuth     = ninep.ErrNoAuth
 	errLength   = ninep.Error("name too long")
 	errPerm     = ninep.Error("permission denied")

@@ -182,3 +182,22 @@ func (fs *FS) LiveBlocks(c *ninep.Ctx, label string) (map[blkfmt.Addr]bool, erro
 	fs.mutMu.Unlock()
 	return live, err
 }
+
+// StopCounting makes fs a server that knows nothing of quotas.
+func (fs *FS) StopCounting() {
+	fs.mutMu.Lock()
+	defer fs.mutMu.Unlock()
+	fs.mountMu.Lock()
+	defer fs.mountMu.Unlock()
+	clear(fs.quotas.tallies)
+	for _, m := range fs.mounts {
+		m.tally.Store(nil)
+	}
+}
+
+// Miscount makes what is known of a label that has quotas wrong.
+func (fs *FS) Miscount(label string) {
+	fs.mutMu.Lock()
+	defer fs.mutMu.Unlock()
+	fs.quotas.tallies[label].take([]charge{{1, account{Use: kvfmt.Use{Blocks: 3, Files: 1}}}})
+}

@@ -49,6 +49,8 @@ type Options struct {
 	Logger  *slog.Logger     // nil discards
 	// Trace remembers what happens to blocks; nil remembers nothing.
 	Trace *trace.Ring
+
+	noCount bool // files are not counted for quotas where that is due
 }
 
 // An FS serves one disk. It is a ninep.FS.
@@ -74,6 +76,7 @@ type FS struct {
 	mountMu sync.Mutex
 	mounts  map[string]*Mount
 
+	quotas    quotas
 	unsynced  unsynced
 	commit    committer
 	sweeper   sweeper
@@ -121,6 +124,9 @@ func open(g *epoch.Guard, st *blkstore.Store, opt Options) (*FS, error) {
 		fs.log.Warn("users file is broken; only adm and none are known", "err", err)
 		fs.users.Store(users.Default())
 	}
+	if err := fs.loadQuotas(g); err != nil {
+		return nil, fmt.Errorf("load quotas: %w", err)
+	}
 	fs.start()
 	return fs, nil
 }
@@ -139,6 +145,7 @@ func newFS(st *blkstore.Store, opt Options) *FS {
 	fs.sweeper.init()
 	fs.scrub.init(fs.ctx, opt.ScrubEvery)
 	fs.reclaimer.init()
+	fs.quotas.init()
 	return fs
 }
 
@@ -151,6 +158,9 @@ func (fs *FS) start() {
 	fs.done.Go(fs.commitLoop)
 	fs.done.Go(fs.sweepLoop)
 	fs.done.Go(fs.reclaimLoop)
+	if !fs.opt.noCount {
+		fs.done.Go(fs.countLoop)
+	}
 	if fs.opt.Schedule {
 		fs.done.Go(fs.scheduleLoop)
 	}

@@ -77,6 +77,7 @@ var errnos = []struct {
 	{errExists, ninep.EEXIST},
 	{errMode, ninep.EINVAL},
 	{errFull, ninep.ENOSPC},
+	{errQuota, ninep.EDQUOT},
 	{errLength, ninep.ENAMETOOLONG},
 	{errPerm, ninep.EACCES},
 	{errSpec, ninep.ENOENT},
@@ -352,9 +353,18 @@ func (fs *FS) idOf(n uint32) (int32, error) {
 	return id, nil
 }
 
-// Statfs gives true numbers of blocks; files are not counted and not limited.
+// Statfs gives true numbers of blocks; files are not counted and not limited. If the label has a quota that is
+// smaller than the disk, it is what there is, and what it leaves is free.
 func (f *File) Statfs(c *ninep.Ctx, s *ninep.Statfs) error {
 	f.fs.statfs(s)
+	if f.mount.tally.Load() == nil {
+		return nil
+	}
+	f.fs.lockMut(c)
+	defer f.fs.mutMu.Unlock()
+	if t := f.mount.tally.Load(); t != nil {
+		t.statfs(s)
+	}
 	return nil
 }
 

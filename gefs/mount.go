@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"gefs9p/betree"
 	"gefs9p/epoch"
@@ -19,6 +20,8 @@ type Mount struct {
 	tree *snap.Tree
 	salt uint64 // see apart.go
 	refs int    // guarded by FS.mountMu
+
+	tally atomic.Pointer[tally] // what is used, if the label has quotas; changes under the mutation lock
 
 	dentMu sync.Mutex
 	dents  map[uint64]*Dent // by qid path
@@ -52,6 +55,9 @@ func (fs *FS) mount(c *ninep.Ctx, name string) (*Mount, error) {
 	}
 	m := &Mount{fs: fs, name: name, tree: t, salt: salt(name), refs: 1, dents: make(map[uint64]*Dent)}
 	fs.mounts[name] = m
+	if t.Mutable() {
+		m.tally.Store(fs.quotas.tallies[name])
+	}
 	if t.Mutable() && fs.st.CanWrite() {
 		fs.sweeper.resume(m)
 	}

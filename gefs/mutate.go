@@ -196,6 +196,8 @@ type change struct {
 	msgs  []kvfmt.Msg
 	blks  []*blkstore.Blk // queued, with a reference
 	edits []edit
+
+	charges []charge // what it adds to what users have, if the label has quotas
 }
 
 // An edit changes a Dent, whose lock is held.
@@ -241,8 +243,14 @@ func (ch *change) touch(dir *Dent, uid int32, now int64) {
 // entry any more, only its Dent.
 func (ch *change) wstat(de *Dent, payload []byte) {
 	de.mu.RLock()
-	d, gone := de.dir, de.gone // for the mutation lock is held
+	d, gone, root := de.dir, de.gone, de.isRoot() // for the mutation lock is held
 	de.mu.RUnlock()
+	if mask := payload[0]; mask&(kvfmt.WLength|kvfmt.WUid) != 0 && !root && ch.counts() {
+		after := d
+		if kvfmt.ApplyWstat(&after, payload) == nil {
+			ch.replaces(&d, &after, gone)
+		}
+	}
 	known := true
 	for _, e := range ch.edits {
 		known = known && e.de != de // another edit of this batch comes first
@@ -261,9 +269,12 @@ func (ch *change) wstat(de *Dent, payload []byte) {
 	})
 }
 
-// apply upserts the batch. If that fails nothing has changed, and the new data blocks are free
-// again.
+// apply upserts the batch, if quotas allow what it adds. If that fails nothing has changed, and the new
+// data blocks are free again.
 func (ch *change) apply() error {
+	if err := ch.allowed(); err != nil {
+		return ch.done(err)
+	}
 	if len(ch.msgs) == 0 { // an orphan's values
 		ch.publish(func() {})
 		return nil
@@ -282,6 +293,9 @@ func (ch *change) publish(swap func()) {
 	swap()
 	for _, e := range ch.edits {
 		e.fn(e.de)
+	}
+	if t := ch.m.tally.Load(); t != nil && len(ch.charges) > 0 {
+		t.take(ch.charges)
 	}
 }
 

@@ -204,6 +204,7 @@ func (f *File) create(c *ninep.Ctx, name string, perm uint32, mode uint8) (ninep
 		ch.add(kvfmt.Insert, kvfmt.AppendUpKey(nil, d.Qid.Path), key)
 	}
 	ch.touch(dir, f.uid, now)
+	ch.enters(&d)
 	// Whoever finds the new file finds it open.
 	de := m.newDent(dir.qid, name, d)
 	if err := ch.apply(); err != nil {

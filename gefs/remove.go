@@ -164,14 +164,17 @@ func (f *File) unlinkAt(c *ninep.Ctx, name string, dir bool) (waited bool, err e
 // it open, the next mount clears it.
 func (ch *change) unlink(de *Dent, keep bool) (start func(), err error) {
 	de.mu.RLock()
-	isDir, opens := de.dir.Mode&dmDir != 0, de.opens
+	d, opens := de.dir, de.opens
 	de.mu.RUnlock()
+	isDir := d.Mode&dmDir != 0
 	start = func() {}
 	j := ch.fs.sweeper.job(ch.m, de.qid)
+	kept := keep && !isDir && opens > 0 && j == nil
+	ch.removes(&d, kept)
 	switch {
 	case isDir:
 		ch.add(kvfmt.Clobber, kvfmt.AppendUpKey(nil, de.qid), nil)
-	case keep && opens > 0 && j == nil:
+	case kept:
 		rec := orphanRecord(de)
 		ch.add(kvfmt.Insert, rec.AppendKey(nil), rec.AppendValue(nil))
 		ch.then(de, func(de *Dent) { de.gone, de.orphan = true, true })
@@ -218,11 +221,14 @@ func (de *Dent) kept() bool { return de.orphan && !de.swept }
 // of the file since then is another state's. The caller has the mutation lock and holds the mount.
 func (fs *FS) sweepOrphan(de *Dent) {
 	de.mu.Lock()
-	orphan := de.orphan
+	d, orphan := de.dir, de.orphan
 	de.orphan = false
 	de.mu.Unlock()
 	if !orphan {
 		return
+	}
+	if t := de.mount.tally.Load(); t != nil {
+		t.closed(&d)
 	}
 	de.mount.hold()
 	fs.sweeper.add(de.mount, orphanRecord(de))

@@ -21,11 +21,12 @@ type Repaired struct {
 	Copies  int   `json:"copies"`  // superblocks and arena headers that were made good from their other copy
 	Rebuilt []int `json:"rebuilt"` // arenas whose free ranges were found again from all trees, and their logs written anew
 	Counts  bool  `json:"counts"`  // labels and references of snapshots were counted anew
+	Quotas  bool  `json:"quotas"`  // what was counted for quotas was wrong; who serves the disk next counts anew
 }
 
 // Any reports whether it has done anything.
 func (r Repaired) Any() bool {
-	return r.Freed > 0 || r.Copies > 0 || len(r.Rebuilt) > 0 || r.Counts
+	return r.Freed > 0 || r.Copies > 0 || len(r.Rebuilt) > 0 || r.Counts || r.Quotas
 }
 
 // Repair does to the disk on dev what is safe, given what a check of it has just found: it opens it, which
@@ -45,6 +46,7 @@ func Repair(ctx context.Context, dev blkdev.Device, opt Options, rep *check.Repo
 		return done, fmt.Errorf("%w: %d fatal problems; copy what can be read with salvage", ErrNoRepair, n)
 	}
 	opt.ReadOnly, opt.Schedule, opt.ScrubEvery, opt.CommitEvery = false, false, 0, 24*time.Hour
+	opt.noCount = true
 	opt.Permissive = true // a users file that is lost is no reason
 	fs, err := Open(dev, opt)
 	if err != nil {
@@ -67,6 +69,12 @@ func Repair(ctx context.Context, dev blkdev.Device, opt Options, rep *check.Repo
 		if done.Freed, err = fs.freeLeaked(ctx, rep.Leaked); err != nil {
 			return done, fmt.Errorf("give back what nobody owns: %w", err)
 		}
+	}
+	if rep.ByKind[check.QuotaWrong] > 0 {
+		if err := fs.distrustQuotas(); err != nil {
+			return done, fmt.Errorf("forget what was counted for quotas: %w", err)
+		}
+		done.Quotas = true
 	}
 	return done, fs.Sync(ctx)
 }

@@ -26,7 +26,11 @@ func (fs *FS) Rollback(c *ninep.Ctx, label, old, keep string, force bool) error 
 	m := fs.mounts[label]
 	fs.mountMu.Unlock()
 	if m == nil {
-		return fs.forest.Rollback(label, old, keep)
+		if err := fs.forest.Rollback(label, old, keep); err != nil {
+			return err
+		}
+		fs.recount(label)
+		return nil
 	}
 	if fs.sweeper.busy(m) {
 		return fmt.Errorf("rollback %s: a removed file is still being cleared; try again", label)
@@ -34,6 +38,10 @@ func (fs *FS) Rollback(c *ninep.Ctx, label, old, keep string, force bool) error 
 	if err := m.rollback(guard(c), old, keep, force); err != nil {
 		return err
 	}
+	if t := m.tally.Load(); t != nil {
+		t.noneOpen()
+	}
+	fs.recount(label)
 	fs.mountMu.Lock()
 	defer fs.mountMu.Unlock()
 	fs.sweeper.resume(m)

@@ -14,7 +14,11 @@ func (fs *FS) Label(c *ninep.Ctx, old, name string, mutable bool) error {
 		return err
 	}
 	defer fs.end(c)
-	return fs.forest.Label(old, name, mutable)
+	if err := fs.forest.Label(old, name, mutable); err != nil {
+		return err
+	}
+	fs.recount(name)
+	return nil
 }
 
 // DeleteLabel removes a name. What only it kept is given back in the background; it takes the same time
@@ -26,6 +30,7 @@ func (fs *FS) DeleteLabel(c *ninep.Ctx, name string) error {
 	defer fs.end(c)
 	err := fs.forest.Delete(name)
 	if err == nil {
+		fs.dropQuotas(guard(c), name)
 		fs.reclaimer.wake()
 	}
 	return err

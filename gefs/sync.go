@@ -155,7 +155,11 @@ func (fs *FS) makeCommitLocked() {
 	}
 	var com *blkstore.Commit
 	g.Enter()
-	root, err := fs.forest.Seal(g)
+	err := fs.saveQuotas(g)
+	var root blkstore.Root
+	if err == nil {
+		root, err = fs.forest.Seal(g)
+	}
 	if err == nil {
 		com, err = fs.st.Seal(root)
 	}

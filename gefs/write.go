@@ -33,10 +33,10 @@ func (f *File) Write(c *ninep.Ctx, p []byte, off uint64) (int, error) {
 func (f *File) write(g *epoch.Guard, p []byte, off uint64) error {
 	de := f.dent
 	de.mu.RLock()
-	d, gone := de.dir, de.gone && !de.kept()
+	d, removed, kept := de.dir, de.gone, de.kept()
 	de.mu.RUnlock()
 	switch {
-	case gone:
+	case removed && !kept:
 		return errPhase
 	case !f.mount.tree.Mutable():
 		return errReadOnly
@@ -50,6 +50,11 @@ func (f *File) write(g *epoch.Guard, p []byte, off uint64) error {
 		return errFileSize
 	}
 	end := off + uint64(len(p))
+	if len(p) > 0 && end > d.Length {
+		if err := f.mount.mayBecome(&d, end, removed); err != nil {
+			return err
+		}
+	}
 	ch := f.fs.newChange(g, f.mount)
 	if len(p) > 0 && end > d.Length {
 		if err := ch.extend(de, d.Length, off); err != nil {

@@ -221,6 +221,7 @@ func (f *File) wstat(g *epoch.Guard, want *wish) error {
 		ch.add(kvfmt.Insert, kvfmt.AppendUpKey(nil, de.qid), key)
 	}
 	ch.touch(f.dir, f.uid, f.fs.now().UnixNano())
+	ch.replaces(&cur, &d, false)
 	ch.then(de, func(de *Dent) { de.name, de.dir = p.rename, d })
 	if err := ch.apply(); err != nil {
 		return err

@@ -20,6 +20,7 @@ var errnos = map[ninep.Error]syscall.Errno{
 	"create/wstat -- bad character in file name":      syscall.EINVAL,
 	"create/wstat -- file exists":                     syscall.EEXIST,
 	"directory entry not found":                       syscall.ENOENT,
+	"disk quota exceeded":                             syscall.EDQUOT,
 	"directory is not empty":                          syscall.ENOTEMPTY,
 	"file system full":                                syscall.ENOSPC,
 	"file system read only":                           syscall.EROFS,

@@ -33,6 +33,7 @@ const (
 	EOVERFLOW    = Errno(75)
 	EMSGSIZE     = Errno(90)
 	EOPNOTSUPP   = Errno(95)
+	EDQUOT       = Errno(122)
 )
 
 // Error is what a client is told that wants a text.
@@ -67,6 +68,7 @@ var errnoTexts = map[Errno]string{
 	EOVERFLOW:    "value too large for defined data type",
 	EMSGSIZE:     "message too long",
 	EOPNOTSUPP:   "operation not supported",
+	EDQUOT:       "disk quota exceeded",
 }
 
 // ownErrnos are the numbers of this package's errors.

@@ -28,6 +28,17 @@ func (f *Forest) SetConf(g *epoch.Guard, m kvfmt.Msg) error {
 	return err
 }
 
+// SetConfs applies messages for configuration keys of the whole disk, one for each key. A failure may leave
+// some of them applied. The caller has the mutation lock and is inside an epoch.
+func (f *Forest) SetConfs(g *epoch.Guard, msgs []kvfmt.Msg) error {
+	if len(msgs) == 0 {
+		return nil
+	}
+	err := f.write(g, msgs)
+	f.touch()
+	return err
+}
+
 // DumpWalk shows the snapshot tree as it was sealed last and changed since: at is told its root and
 // height, then v visits it. For debugging. The caller is inside an epoch.
 func (f *Forest) DumpWalk(g *epoch.Guard, v betree.Visit, at func(root blkfmt.Bptr, ht int)) error {

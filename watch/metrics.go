@@ -122,6 +122,7 @@ func (w *Watcher) WriteMetrics(out io.Writer) error {
 	w.requests(&e)
 	w.memory(&e)
 	w.disk(&e)
+	w.quotas(&e)
 	w.scrub(&e)
 	w.program(&e)
 	e.b.WriteString("# EOF\n")
@@ -227,6 +228,29 @@ func (w *Watcher) disk(e *exposition) {
 	e.family("read_only_reason", "gauge", "Why nothing can be changed; no sample if something can.")
 	if why != "" {
 		e.sample(1, "reason", clip(why))
+	}
+}
+
+// quotas writes what the files of labels that have quotas use.
+func (w *Watcher) quotas(e *exposition) {
+	list := w.last().quotas
+	if len(list) == 0 {
+		return
+	}
+	for _, f := range []struct {
+		name, help string
+		of         func(q *gefs.Quota) float64
+	}{
+		{"quota_used_bytes", "Lengths of the files of a label that has quotas, in whole blocks.", func(q *gefs.Quota) float64 { return float64(q.Used.Bytes + q.Removed) }},
+		{"quota_limit_bytes", "What they may be; 0 is no limit.", func(q *gefs.Quota) float64 { return float64(q.Limit.Bytes) }},
+		{"quota_used_files", "Number of files and directories of a label that has quotas.", func(q *gefs.Quota) float64 { return float64(q.Used.Files) }},
+		{"quota_limit_files", "What it may be; 0 is no limit.", func(q *gefs.Quota) float64 { return float64(q.Limit.Files) }},
+		{"quota_in_force", "0 while the files of the label are being counted, and no limit is looked at.", func(q *gefs.Quota) float64 { return one(q.State == gefs.QuotaCounted) }},
+	} {
+		e.family(f.name, "gauge", f.help)
+		for i := range list {
+			e.sample(f.of(&list[i]), "label", list[i].Label)
+		}
 	}
 }
 

@@ -461,3 +461,26 @@ func TestBoardNamesMetricsThatExist(t *testing.T) {
 		t.Errorf("the board has %d expressions", exprs)
 	}
 }
+
+func TestMetricsHaveTheQuotas(t *testing.T) {
+	r := newRig(t, gefs.Options{}, nil)
+	if _, ok := r.metric(`gefs9p_quota_limit_bytes{label="main"}`); ok {
+		t.Error("there is a metric of a quota without one")
+	}
+	_, root := r.attach("glenda", "main")
+	r.put(root, "f", make([]byte, 20000))
+	c, end := r.fs.Background()
+	if err := r.fs.SetQuota(c, "main", "", gefs.Usage{Bytes: 1 << 20, Files: 7}); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	r.until("the files are counted", func() bool {
+		v, ok := r.metric(`gefs9p_quota_in_force{label="main"}`)
+		return ok && v == 1
+	})
+	for name, want := range map[string]float64{"used_bytes": 32768, "limit_bytes": 1 << 20, "used_files": 1, "limit_files": 7} {
+		if got := r.must(`gefs9p_quota_` + name + `{label="main"}`); got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+}

@@ -56,6 +56,7 @@ type sample struct {
 	received, sent uint64
 	store          blkstore.Stats
 	deleted, lists int // what deletions have left to do
+	quotas         []gefs.Quota
 }
 
 func (w *Watcher) init() {
@@ -91,8 +92,9 @@ func (w *Watcher) Run(ctx context.Context) {
 // sample takes a sample. It waits for the lock of those who change something.
 func (w *Watcher) sample() {
 	deleted, lists := w.FS.Backlog()
+	quotas := w.FS.Quotas(false)
 	s := w.now()
-	s.deleted, s.lists = deleted, lists
+	s.deleted, s.lists, s.quotas = deleted, lists, quotas
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ring[w.n%samples] = s

@@ -177,6 +177,9 @@ func repairText(r gefs.Repaired) string {
 	if r.Counts {
 		b.WriteString("repaired: the numbers of labels and references of snapshots\n")
 	}
+	if r.Quotas {
+		b.WriteString("repaired: what was counted wrongly for quotas is forgotten; who serves the disk counts anew\n")
+	}
 	return b.String()
 }
 

@@ -118,6 +118,7 @@ func (d *Disk) Sound(img *blkdev.Mem) error {
 type unfinished struct {
 	deletions bool // of snapshots
 	clearing  bool // of files that were truncated or removed
+	counting  bool // of files for quotas
 }
 
 // sound is Sound, and also says what is unfinished.
@@ -132,6 +133,7 @@ func (d *Disk) sound(chk *check.Checker, img *blkdev.Mem) (left unfinished, err 
 	}
 	left.deletions = rep.ByKind[check.SnapStale]+rep.ByKind[check.DeadWaiting] > 0
 	left.clearing = rep.ByKind[check.Clearing] > 0
+	left.counting = rep.ByKind[check.QuotaStale] > 0
 	return left, nil
 }
 

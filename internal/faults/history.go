@@ -195,7 +195,7 @@ func (h *History) look(img *blkdev.Mem, all bool) (d gefstest.Digest, err error)
 		switch {
 		case again == 0:
 			d, err = h.contents(fs, root, all)
-		case left.deletions || left.clearing:
+		case left.deletions || left.clearing || left.counting:
 			var then gefstest.Digest
 			if then, err = h.contents(fs, root, true); err == nil && then != d {
 				err = errors.New("the second opening finds other contents than the first")

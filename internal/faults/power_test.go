@@ -27,6 +27,12 @@ func history(t *testing.T, row *Row, ops int) *History {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return historyOn(t, row, disk, ops)
+}
+
+// historyOn is history on a disk that there is.
+func historyOn(t *testing.T, row *Row, disk *Disk, ops int) *History {
+	t.Helper()
 	script, err := row.Script()
 	if err != nil {
 		t.Fatal(err)
