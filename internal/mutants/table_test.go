@@ -233,7 +233,7 @@ var mutants = []mutant{
 		old: "off < c.To && bp.Gen <= c.Gen", new: "off < c.To && bp.Gen < c.Gen",
 		test: "TestWhatWasWrittenAndRemovedBetweenSnapshotsIsNotSent"},
 	{name: "data younger than the record of its clearing is not sent", file: "gefs/send.go",
-		old: "off < c.To && bp.Gen <= c.Gen", new: "off < c.To",
+		old: "off < c.To && bp.Gen <= c.Gen", new: "off < c.To && bp.Gen <= max(bp.Gen, c.Gen)",
 		test: "TestWhatIsYoungerThanARecordOfClearingIsSent"},
 	{name: "qids of a stream handed out again", file: "gefs/receive.go",
 		old: "	fs.forest.RaiseQid(next)\n", new: "	_ = next\n",
