@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -86,6 +89,50 @@ func TestCurvesAreDrawnAsTheyAreWritten(t *testing.T) {
 			t.Errorf("%s has %d points", name, len(points))
 		}
 	}
+}
+
+// TestDocumentedPlanIsWhatIsPrinted compares the table in docs/scale.md with what the measured curves and the
+// simulation say now. If it fails because either has changed for good, the table there is to be made anew, and the
+// text around it read again.
+func TestDocumentedPlanIsWhatIsPrinted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("with -short; it takes seconds")
+	}
+	out, _, err := plan("--growth", "../../../docs/growth.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../../docs/scale.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```\n")
+	shown, _, ok := strings.Cut(rest, "```\n")
+	if !ok {
+		t.Fatal("docs/scale.md has no table")
+	}
+	if err := similar(shown, out); err != nil {
+		t.Errorf("docs/scale.md: %v\nis printed now:\n%s", err, out)
+	}
+	if similar(shown, strings.ReplaceAll(out, "131", "141")) == nil {
+		t.Error("another number makes no difference")
+	}
+}
+
+// similar says where two tables differ, in words or in numbers by more than 3 %: processors round differently.
+func similar(want, got string) error {
+	w, g := strings.Fields(want), strings.Fields(got)
+	if len(w) != len(g) {
+		return fmt.Errorf("%d words, and not %d", len(w), len(g))
+	}
+	for i := range w {
+		x, errx := strconv.ParseFloat(w[i], 64)
+		y, erry := strconv.ParseFloat(g[i], 64)
+		if w[i] != g[i] && (errx != nil || erry != nil || math.Abs(x-y) > 0.03*math.Abs(y)) {
+			return fmt.Errorf("%s, and now %s", w[i], g[i])
+		}
+	}
+	return nil
 }
 
 func TestNonsenseIsRefused(t *testing.T) {
