@@ -348,6 +348,9 @@ func compare(tree scale.Tree, c scale.Commit, levels []float64, got scale.Commit
 // TestThePredictionsHold compares the simulation with the file system at sizes that can be measured: the height of
 // the tree, the nodes of each level, and what a commit writes, by kind.
 func TestThePredictionsHold(t *testing.T) {
+	if raceOn {
+		t.Skip("it is about sizes, and takes minutes with the race detector")
+	}
 	seed := *seedFlag
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())

@@ -21,6 +21,9 @@ func plan(args ...string) (out, errs string, err error) {
 }
 
 func TestTableSaysWhatIsNotMeasured(t *testing.T) {
+	if raceOn {
+		t.Skip("one goroutine does it, and slowly with the race detector")
+	}
 	none := filepath.Join(t.TempDir(), "none.json")
 	out, errs, err := plan("--files", "1e7", "--bytes", "100G", "--servers", "1,10", "--growth", none)
 	if err != nil {
@@ -61,8 +64,8 @@ func TestTimesComeFromTheCurves(t *testing.T) {
 }
 
 func TestCurvesAreDrawnAsTheyAreWritten(t *testing.T) {
-	if testing.Short() {
-		t.Skip("with -short; it takes seconds")
+	if testing.Short() || raceOn {
+		t.Skip("it takes seconds, and one goroutine does it")
 	}
 	file := filepath.Join(t.TempDir(), "scale.json")
 	if _, _, err := plan("--curves", file); err != nil {
@@ -95,8 +98,8 @@ func TestCurvesAreDrawnAsTheyAreWritten(t *testing.T) {
 // simulation say now. If it fails because either has changed for good, the table there is to be made anew, and the
 // text around it read again.
 func TestDocumentedPlanIsWhatIsPrinted(t *testing.T) {
-	if testing.Short() {
-		t.Skip("with -short; it takes seconds")
+	if testing.Short() || raceOn {
+		t.Skip("it takes seconds, and one goroutine does it")
 	}
 	out, _, err := plan("--growth", "../../../docs/growth.json")
 	if err != nil {
