@@ -127,6 +127,9 @@ func (r *Row) Script() ([]Op, error) {
 // One returns the case that the command line asks for, if it does.
 func (r *Row) One() (name string, ok bool) { return *r.flags.one, *r.flags.one != "" }
 
+// least is how many cases are tried even if time is over before the first.
+const least = 2
+
 // Each calls try for the cases, several at a time, until there are no more, as many as are wanted have
 // been tried, time is over, or too many have failed. An error from try is a failure of the test. If
 // the command line names a case, only that one is tried.
@@ -154,7 +157,7 @@ func (r *Row) Each(cases iter.Seq[string], try func(name string) error) {
 			r.ended = "failed"
 		case sent >= r.want:
 			r.ended = "enough"
-		case !r.end.IsZero() && now.After(r.end):
+		case sent >= least && !r.end.IsZero() && now.After(r.end):
 			r.ended = "time"
 		default:
 			queue <- name

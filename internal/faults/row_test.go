@@ -159,3 +159,15 @@ func TestRowEndsInTime(t *testing.T) {
 		t.Error("says nothing while it goes on")
 	}
 }
+
+// TestRowWithoutTimeTriesSomething holds: what was prepared for a row is not for nothing, and several rows judge
+// what they have seen in all.
+func TestRowWithoutTimeTriesSomething(t *testing.T) {
+	rec := &recorder{TB: t}
+	f := testFlags()
+	*f.long = time.Nanosecond
+	f.Row(rec, 3, Size{Ordinary: 5}).Each(numbers(5), func(string) error { return nil })
+	if got := rec.finish("states=2 "); rec.failed.Load() || len(got) != 1 {
+		t.Errorf("reports %q", rec.log)
+	}
+}
