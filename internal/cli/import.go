@@ -39,8 +39,8 @@ Modes, times (to the second), and owners are kept; users are found by name, and 
 user whom the disk does not know becomes that of its first user. Holes stay holes. A disk has no
 links, devices, FIFOs or sockets: these are left out, but for hard links, which become copies.
 
-A file that is there already with the same size, mode and time is left alone, so the same command again
-goes on with an import that was ended. Other files of the same names are replaced; nothing else is
+A file that is there already with the same size, mode and time, in whole seconds, is left alone, so the
+same command again goes on with an import that was ended. Other files of the same names are replaced; nothing else is
 removed. An archive in which a name is absolute or leads out with '..' is refused.
 
 What could not be copied is listed at the end, and the exit code is 1 then.

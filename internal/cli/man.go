@@ -177,6 +177,7 @@ func manPage(cmd *cobra.Command, at time.Time) []byte {
 	}
 	number, _, _ := strings.Cut(version(), " ")
 	m.line(`.TH %s 1 "%s" "gefs9p %s" "gefs9p"`, strings.ToUpper(manName(cmd)), date, roff(number))
+	m.line(".nh") // words of commands stay whole
 	m.line(".SH NAME\n%s \\- %s", roff(manName(cmd)), roff(cmd.Short))
 	m.line(".SH SYNOPSIS\n.nf")
 	for _, use := range uses(cmd) {
