@@ -204,11 +204,13 @@ func TestServeRefusesAnAddressInUse(t *testing.T) {
 // TestServeTakesOverADeadServersSocket: a server that was killed leaves its socket behind.
 func TestServeTakesOverADeadServersSocket(t *testing.T) {
 	disk := newDisk(t)
-	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: disk + ".sock", Net: "unix"})
+	dead, err := net.Listen("unix", disk+".away")
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead.SetUnlinkOnClose(false)
+	if err := os.Rename(disk+".away", disk+".sock"); err != nil { // Close removes it where it was made
+		t.Fatal(err)
+	}
 	dead.Close()
 	l := start(t, 1, "serve", "-m", "16M", disk)
 	l.attach(disk + ".sock")
