@@ -257,6 +257,13 @@ func TestRefusalsChangeNothing(t *testing.T) {
 		return fmt.Sprint(labels, c.FS.Users().Format(), must(t, c, "show tree adm"), must(t, c, "show tree snap"),
 			must(t, c, "show tree main"), c.FS.Err(), c.FS.Store().Stats().Commits)
 	}
+	for commits := ^uint64(0); ; time.Sleep(100 * time.Millisecond) { // the last commit is durable before it is over
+		now := uint64(c.FS.Store().Stats().Commits)
+		if now == commits {
+			break
+		}
+		commits = now
+	}
 	before := state()
 	long := strings.Repeat("x", 128)
 	for _, tt := range []struct{ line, want string }{

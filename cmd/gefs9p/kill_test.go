@@ -36,6 +36,7 @@ func TestKillsUnderAJournal(t *testing.T) {
 	row.Workers = 1
 	var sums tally
 	var s *killSeries
+	kills := 0
 	defer func() { s.close() }()
 	row.Each(killNames, func(name string) error {
 		var series, kill int
@@ -51,6 +52,7 @@ func TestKillsUnderAJournal(t *testing.T) {
 		}
 		for s.done < kill { // to try one again, all those before it
 			s.done++
+			kills++
 			if err := s.kill(t.Context()); err != nil {
 				s.close()
 				s = nil
@@ -62,6 +64,10 @@ func TestKillsUnderAJournal(t *testing.T) {
 		}
 		return nil
 	})
+	if kills < 5 { // on a slow machine nobody may have done anything before so few
+		t.Log(&sums)
+		return
+	}
 	sums.report(t)
 }
 

@@ -147,8 +147,12 @@ func TestStorageIsKilledUnderAJournal(t *testing.T) {
 		count()
 	}
 	t.Logf("connected %d times again, %d writes made again", connections, writes)
-	if !t.Failed() && (connections == 0 || kills >= 5 && writes == 0) {
+	if !t.Failed() && kills >= 5 && (connections == 0 || writes == 0) {
 		t.Error("no write was ever made again: this proves nothing")
+	}
+	if kills < 5 { // on a slow machine nobody may have done anything before so few
+		t.Log(&sums)
+		return
 	}
 	sums.report(t)
 }
