@@ -451,6 +451,35 @@ func TestAnotherDiskIsNotWritten(t *testing.T) {
 	})
 }
 
+// TestUnflushedWritesMayHaveComeToTheStorageInAnyOrder: what is left then is the disk that it was all the same.
+func TestUnflushedWritesMayHaveComeToTheStorageInAnyOrder(t *testing.T) {
+	s := &nbdtest.Server{Dev: blkdev.NewMem(1 << 20)}
+	d := open(t, serve(t, s), nbd.Options{Patience: 5 * time.Second})
+	for i := range byte(4) {
+		if _, err := d.WriteAt([]byte{i + 1, i}, int64(i%2)); err != nil {
+			t.Fatal(err)
+		}
+		if i == 1 {
+			if err := d.Sync(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	left := blkdev.NewMem(1 << 20)
+	if _, err := left.WriteAt([]byte{3, 2, 3}, 0); err != nil { // the last write came before the one before it
+		t.Fatal(err)
+	}
+	s.Leave()
+	s.Return(left)
+	if err := d.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 3)
+	if _, err := left.ReadAt(p, 0); err != nil || !bytes.Equal(p, []byte{3, 4, 3}) {
+		t.Errorf("%v, %v", p, err)
+	}
+}
+
 func TestMayGrowWhileTheServerIsAway(t *testing.T) {
 	s := &nbdtest.Server{Dev: blkdev.NewMem(1 << 20)}
 	d := open(t, serve(t, s), nbd.Options{})

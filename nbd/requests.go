@@ -147,11 +147,9 @@ func (d *Disk) forget(r *request) {
 // cost returns how many bytes of memory a write takes while it is in the log.
 func (r *request) cost() int64 { return r.n + 256 }
 
-// patch does the write to sector, which is the first of the disk, and reports whether it concerns it.
-func (r *request) patch(sector []byte) bool {
-	if r.off >= int64(len(sector)) {
-		return false
+// patch does the write to sector, which is the first of the disk.
+func (r *request) patch(sector []byte) {
+	if r.off < int64(len(sector)) {
+		copy(sector[r.off:], r.data)
 	}
-	copy(sector[r.off:], r.data)
-	return true
 }
