@@ -45,7 +45,7 @@ func TestLostConnectionsAreNotNoticed(t *testing.T) {
 		}
 		return d
 	})
-	if lost.Load() < 20 {
+	if lost.Load() < 5 { // some thirty are to be expected, more without -short
 		t.Errorf("only %d connections were lost", lost.Load())
 	}
 }
